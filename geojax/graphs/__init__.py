@@ -1,0 +1,61 @@
+"""Structures, graphs and batches: from atoms or points on the host to padded device arrays."""
+
+from geojax.graphs.batching import (
+    Batch,
+    Budget,
+    Sample,
+    Store,
+    pad,
+    sample,
+    store,
+    take,
+)
+from geojax.graphs.graph import (
+    Graph,
+    edge_vectors,
+    graph_mask,
+    graph_of_edges,
+    graph_of_nodes,
+    node_mask,
+    volumes,
+)
+from geojax.graphs.messages import degree, from_receivers, from_senders, to_receivers
+from geojax.graphs.neighbors import Edges, neighbor_list
+from geojax.graphs.structure import (
+    Properties,
+    Structure,
+    is_per_node,
+    leaf,
+    leaves,
+    replace_leaves,
+)
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "Edges",
+    "Graph",
+    "Properties",
+    "Sample",
+    "Store",
+    "Structure",
+    "degree",
+    "edge_vectors",
+    "from_receivers",
+    "from_senders",
+    "graph_mask",
+    "graph_of_edges",
+    "graph_of_nodes",
+    "is_per_node",
+    "leaf",
+    "leaves",
+    "neighbor_list",
+    "node_mask",
+    "pad",
+    "replace_leaves",
+    "sample",
+    "store",
+    "take",
+    "to_receivers",
+    "volumes",
+]

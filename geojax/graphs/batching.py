@@ -1,0 +1,337 @@
+"""From structures to padded batches of a static size, on the host or inside a program.
+
+`sample` turns a structure into a graph once. `Budget` is the static size of a batch. `pad` builds a
+batch on the host; `Store` holds many samples end to end, without padding, and `take` builds the same
+batch from it inside a compiled program, so that an epoch can shuffle without the host.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from geojax.graphs.graph import Graph
+from geojax.graphs.neighbors import Edges, neighbor_list
+from geojax.graphs.structure import (
+    Properties,
+    Structure,
+    is_per_node,
+    leaves,
+    replace_leaves,
+)
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "Sample",
+    "Store",
+    "pad",
+    "sample",
+    "store",
+    "table",
+    "take",
+]
+
+
+class Budget(NamedTuple):
+    """The static size of a batch, padding included.
+
+    `n_graph` counts the padding graph, and `n_node` at least one padding node.
+    """
+
+    n_node: int
+    n_edge: int
+    n_graph: int
+
+
+class Sample(NamedTuple):
+    """One structure made ready, numpy float64: its graph without padding, and its labels."""
+
+    graph: Graph
+    labels: Properties
+
+
+class Batch(NamedTuple):
+    """What a training step reads. A network sees `graph` alone.
+
+    Attributes:
+        graph: padded.
+        labels: zero where unknown and in padding.
+        masks: True where a label is known, `[graph]` or `[node]`.
+    """
+
+    graph: Graph
+    labels: Properties
+    masks: Properties
+
+
+class Store(NamedTuple):
+    """Samples end to end, unpadded: `batch` holds local senders and receivers.
+
+    Attributes:
+        batch: arrays of all samples concatenated.
+        node_start: `[sample]`, the first node of each.
+        edge_start: `[sample]`, the first edge of each.
+    """
+
+    batch: Batch
+    node_start: Int[Array, "sample"]
+    edge_start: Int[Array, "sample"]
+
+
+def sample(
+    structure: Structure,
+    cutoff: float,
+    *,
+    nearest: int | None = None,
+    slots: int | None = None,
+    labels: Properties | None = None,
+) -> Sample:
+    """The graph of a structure and its labels.
+
+    Positions are wrapped into the cell along periodic axes (shifts change with them) and centred,
+    in float64, so that float32 keeps its digits far from the origin.
+
+    Args:
+        cutoff: [Å]; infinity joins all pairs.
+        nearest: keep only so many nearest senders of each receiver.
+        slots: lay the edges out as a table of so many slots per node (see `messages`).
+        labels: in place of `structure.properties`.
+    """
+    edges = neighbor_list(structure, cutoff, nearest=nearest)
+    positions, edges = _near_origin(structure, edges)
+    n_node = np.array([len(structure)], np.int32)
+    more: dict[str, Any] = {}
+    if slots is not None:
+        edges, more = table(edges, len(structure), slots)
+    graph = Graph(
+        nodes={
+            "positions": positions,
+            "species": structure.species,
+            **structure.inputs,
+        },
+        edges={"shifts": edges.shifts.astype(np.float64), **more},
+        senders=edges.senders,
+        receivers=edges.receivers,
+        globals={
+            "cell": np.zeros((1, 3, 3))
+            if structure.cell is None
+            else structure.cell[None]
+        },
+        n_node=n_node,
+        n_edge=np.array([len(edges.senders)], np.int32),
+    )
+    return Sample(graph, structure.properties if labels is None else labels)
+
+
+def _near_origin(structure: Structure, edges: Edges) -> tuple[np.ndarray, Edges]:
+    positions = structure.positions.astype(np.float64)
+    if any(structure.pbc):
+        assert structure.cell is not None
+        images = np.floor(np.linalg.solve(structure.cell.T, positions.T).T)
+        images[:, ~np.array(structure.pbc)] = 0
+        positions = positions - images @ structure.cell
+        shifts = edges.shifts + (
+            images[edges.receivers] - images[edges.senders]
+        ).astype(int)
+        edges = edges._replace(shifts=shifts)
+    return positions - (positions.mean(0) if len(positions) else 0), edges
+
+
+def table(edges: Edges, n_node: int, slots: int) -> tuple[Edges, dict[str, np.ndarray]]:
+    """The edges in `slots` places per node, and the edge arrays "mask" and "reverse".
+
+    Raises:
+        ValueError: a node has more neighbours than slots.
+    """
+    counts = np.bincount(edges.receivers, minlength=n_node)
+    if n_node and counts.max() > slots:
+        raise ValueError(
+            f"a table needs a slot for every neighbour; node {int(counts.argmax())} has "
+            f"{int(counts.max())} and there are {slots}; give more slots"
+        )
+    starts = np.cumsum(counts) - counts
+    place = (
+        edges.receivers * slots
+        + np.arange(len(edges.receivers))
+        - starts[edges.receivers]
+    )
+    node = np.repeat(np.arange(n_node, dtype=np.int32), slots)
+    senders, shifts = node.copy(), np.zeros((n_node * slots, 3), int)
+    senders[place], shifts[place] = edges.senders, edges.shifts
+    mask = np.zeros(n_node * slots, bool)
+    mask[place] = True
+    back = np.arange(n_node * slots, dtype=np.int32)
+    back[place] = place[reverse(edges)]
+    return Edges(senders, node, shifts), {"mask": mask, "reverse": back}
+
+
+def reverse(edges: Edges) -> np.ndarray:
+    """The index of each edge's reverse.
+
+    Raises:
+        ValueError: an edge has no reverse (a list of nearest neighbours is not symmetric).
+    """
+    there = np.column_stack([edges.senders, edges.receivers, edges.shifts])
+    back = np.column_stack([edges.receivers, edges.senders, -edges.shifts])
+    first, second = np.lexsort(there.T[::-1]), np.lexsort(back.T[::-1])
+    if not np.array_equal(there[first], back[second]):
+        raise ValueError(
+            "the table layout needs the reverse of every edge; this list is not symmetric; "
+            "use a cutoff rather than the nearest neighbours, or the list layout"
+        )
+    index = np.empty(len(first), np.int32)
+    index[second] = first
+    return index
+
+
+def store(samples: Sequence[Sample], dtype: Any = np.float32) -> Store:
+    """All samples end to end, floats as `dtype`; labels that some lack are masked there."""
+    graphs = [s.graph for s in samples]
+    join = lambda *arrays: _cast(np.concatenate(arrays), dtype)
+    graph = (
+        jax.tree.map(join, *graphs)
+        if len(graphs) > 1
+        else jax.tree.map(join, graphs[0])
+    )
+    labels, masks = _labels(samples, dtype)
+    starts = lambda n: (np.cumsum(n) - n).astype(np.int32)
+    return Store(
+        Batch(graph, labels, masks), starts(graph.n_node), starts(graph.n_edge)
+    )
+
+
+def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    kinds = {"f": dtype, "i": np.int32, "u": np.int32}
+    return array.astype(kinds.get(array.dtype.kind, array.dtype))
+
+
+def _labels(samples: Sequence[Sample], dtype: Any) -> tuple[Properties, Properties]:
+    """Joined labels and masks of every property that at least one sample has."""
+    found = [leaves(s.labels) for s in samples]
+    sizes = [len(s.graph.nodes["positions"]) for s in samples]
+    values, masks = {}, {}
+    for name in sorted(set().union(*found) - {"hessian"}):
+        like = np.asarray(next(f[name] for f in found if name in f))
+        node = is_per_node(name)
+        tail = like.shape[1:] if node else like.shape
+        rows, known = [], []
+        for label, size in zip(found, sizes, strict=True):
+            count = size if node else 1
+            value = label.get(name)
+            shape = (count, *tail)
+            if value is not None and np.size(value) != np.prod(shape, dtype=int):
+                raise ValueError(
+                    f"every structure gives {name} in one shape; got {np.shape(value)} "
+                    f"where {shape if node else tail} was expected"
+                )
+            rows.append(
+                np.zeros(shape, like.dtype)
+                if value is None
+                else np.reshape(value, shape)
+            )
+            known.append(np.full(count, value is not None))
+        values[name] = _cast(np.concatenate(rows), dtype)
+        masks[name] = np.concatenate(known)
+    return replace_leaves(Properties(), values), replace_leaves(Properties(), masks)
+
+
+def pad(samples: Sequence[Sample], budget: Budget, dtype: Any = np.float32) -> Batch:
+    """One batch on the host.
+
+    Raises:
+        ValueError: the samples do not fit the budget.
+    """
+    sizes = Budget(
+        sum(int(s.graph.n_node[0]) for s in samples) + 1,
+        sum(int(s.graph.n_edge[0]) for s in samples),
+        len(samples) + 1,
+    )
+    if any(need > have for need, have in zip(sizes, budget, strict=True)):
+        raise ValueError(
+            f"a batch must fit its budget; it needs {sizes} (padding counted) and the budget is "
+            f"{budget}; take fewer structures or a larger budget"
+        )
+    ids = np.full(budget.n_graph - 1, -1, np.int32)
+    ids[: len(samples)] = np.arange(len(samples))
+    return take(store(samples, dtype), ids, budget, np)
+
+
+def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -> Batch:
+    """The batch of the samples `ids` (-1: none) from a store; traceable, nothing is copied twice.
+
+    Args:
+        ids: `[n_graph - 1]`.
+        xp: `jax.numpy`, or `numpy` to work on the host. The sizes are not checked here: the sum
+            over `ids` must fit the budget.
+    """
+    graph = store.batch.graph
+    there = ids >= 0
+    end = xp.zeros(1, xp.int32)
+    n_node = xp.concatenate([xp.where(there, graph.n_node[ids], 0), end])
+    n_edge = xp.concatenate([xp.where(there, graph.n_edge[ids], 0), end])
+    first_node, first_edge = xp.cumsum(n_node) - n_node, xp.cumsum(n_edge) - n_edge
+    start = lambda starts: xp.concatenate([xp.where(there, starts[ids], 0), end])
+
+    slot, local, real = _places(n_node, first_node, budget.n_node, xp)
+    node = xp.where(real, start(store.node_start)[slot] + local, 0)
+    edge_slot, local, real_edge = _places(n_edge, first_edge, budget.n_edge, xp)
+    edge = xp.where(real_edge, start(store.edge_start)[edge_slot] + local, 0)
+    every = xp.arange(budget.n_edge, dtype=xp.int32)
+    rest = (
+        n_node.sum()
+        if "mask" not in graph.edges
+        else every // (budget.n_edge // budget.n_node)
+    )
+    ends = lambda index: xp.where(real_edge, index[edge] + first_node[edge_slot], rest)
+
+    pick = lambda rows, real, xs: jax.tree.map(lambda a: _pick(a, rows, real, xp), xs)
+    per_graph = xp.concatenate([xp.where(there, ids, 0), end])
+    real_graph = xp.concatenate([there, xp.zeros(1, bool)])
+    edges = pick(edge, real_edge, graph.edges)
+    if "reverse" in edges:
+        edges["reverse"] = xp.where(
+            real_edge, edges["reverse"] + first_edge[edge_slot], every
+        )
+    pad_node = xp.arange(budget.n_graph) == budget.n_graph - 1
+    whole = lambda n, total: xp.where(pad_node, total - n.sum(), n).astype(xp.int32)
+    out = Graph(
+        nodes=pick(node, real, graph.nodes),
+        edges=edges,
+        senders=ends(graph.senders).astype(xp.int32),
+        receivers=ends(graph.receivers).astype(xp.int32),
+        globals=pick(per_graph, real_graph, graph.globals),
+        n_node=whole(n_node, budget.n_node),
+        n_edge=whole(n_edge, budget.n_edge),
+    )
+    rows = lambda name: (node, real) if is_per_node(name) else (per_graph, real_graph)
+    labelled = lambda p: replace_leaves(
+        Properties(), {name: _pick(a, *rows(name), xp) for name, a in leaves(p).items()}
+    )
+    return Batch(out, labelled(store.batch.labels), labelled(store.batch.masks))
+
+
+def _places(
+    count: Array, first: Array, total: int, xp: Any
+) -> tuple[Array, Array, Array]:
+    """Of each of `total` rows: the slot of `ids` it belongs to, its row there, and if it is real."""
+    row = xp.arange(total, dtype=xp.int32)
+    index = xp.arange(len(count), dtype=xp.int32)
+    if xp is np:
+        slot = np.repeat(index, [*count[:-1], total - count.sum()])
+    else:
+        slot = xp.repeat(index, count, total_repeat_length=total)
+    real = row < count.sum()
+    return slot, row - first[slot], real
+
+
+def _pick(array: Array, rows: Array, real: Array, xp: Any) -> Array:
+    """Rows of an array, zero where not real."""
+    return xp.where(
+        real.reshape(-1, *[1] * (array.ndim - 1)),
+        array[rows],
+        xp.zeros((), array.dtype),
+    )

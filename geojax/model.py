@@ -1,0 +1,102 @@
+"""`Model`: a network, its parameters and its card. No verbs: they live in the engines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from geojax.elements import symbol
+from geojax.graphs import Properties, Structure, replace_leaves
+from geojax.potential import Output
+
+__all__ = ["Card", "Model", "check_elements", "references"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What has to be known of a model besides its numbers; written into every model file.
+
+    Attributes:
+        outputs: the meaning of the network's output, in order.
+        E0s: energy [eV] of the isolated atom, by atomic number; added to every energy.
+        elements: the atomic numbers that the model was trained on; others are refused.
+        forces: whether forces were trained on, so that they are part of a prediction by default.
+        stress: likewise.
+        dtype: of the arithmetic, "float32" or "float64".
+        data: what the model was trained on: name, counts, hashes, level of theory, licence.
+        training: how: the experiment's tables, steps, seconds, versions, device.
+        metrics: what was measured on which split, with units.
+        certificate: what was measured of symmetry and physics (see `checks.certificate`).
+    """
+
+    name: str = "model"
+    description: str = ""
+    licence: str = ""
+    outputs: tuple[Output, ...] = (Output(),)
+    E0s: Mapping[int, float] = field(default_factory=dict)
+    elements: tuple[int, ...] = ()
+    forces: bool = False
+    stress: bool = False
+    dtype: str = "float32"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network (code and configuration), its parameters and its card."""
+
+    network: Any
+    params: Any
+    card: Card
+
+    def replace_card(self, **changes: Any) -> "Model":
+        """The same model with some entries of its card changed."""
+        return replace(self, card=replace(self.card, **changes))
+
+
+def check_elements(card: Card, structures: Sequence[Structure]) -> None:
+    """Refuse elements that the model was not trained on.
+
+    Raises:
+        ValueError: names the structure, the elements, and those that are supported.
+    """
+    if not card.elements:
+        return
+    for number, structure in enumerate(structures):
+        unknown = sorted(set(structure.species.tolist()) - set(card.elements))
+        if unknown:
+            raise ValueError(
+                f"a model predicts the elements that it was trained on; structure {number} holds "
+                f"{', '.join(symbol(z) for z in unknown)} and {card.name!r} supports "
+                f"{', '.join(symbol(z) for z in card.elements)}"
+            )
+
+
+def references(card: Card, structure: Structure) -> Properties:
+    """What is subtracted from labels before training and added to predictions, in float64.
+
+    The sum of E0s for an energy; the node input that an output is `relative_to`.
+
+    Raises:
+        ValueError: an element has no E0.
+    """
+    found: dict[str, Any] = {}
+    for output in card.outputs:
+        if output.name == "energy" and card.E0s:
+            missing = sorted(set(structure.species.tolist()) - set(card.E0s))
+            if missing:
+                raise ValueError(
+                    f"every element needs its E0 [eV]; there is none for Z = {missing}; E0s are "
+                    f"given for Z = {sorted(card.E0s)}"
+                )
+            own = np.array([card.E0s[int(z)] for z in structure.species], np.float64)
+            found |= {"energy": own.sum(), "energies": own}
+        if output.relative_to == "positions":
+            found[output.name] = structure.positions.astype(np.float64)
+        elif output.relative_to:
+            found[output.name] = structure.inputs[output.relative_to]
+    return replace_leaves(Properties(), found)

@@ -1,0 +1,121 @@
+"""What a network is: the protocol, the registry, and building one from a table of its fields."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import numpy as np
+from e3nn_jax import IrrepsArray
+
+from geojax.graphs import Graph, Sample
+from geojax.registry import Registry, did_you_mean
+
+__all__ = ["NETWORKS", "Network", "fit_to_data", "from_table", "to_table"]
+
+NETWORKS: Registry[type[nn.Module]] = Registry("network")
+
+ALIASES = {"r_max": "cutoff"}
+LINEN = ("parent", "name")
+
+
+@runtime_checkable
+class Network(Protocol):
+    """Anything that maps a graph to one equivariant vector per node.
+
+    The fields of the implementing `flax.linen.Module` are its configuration. Two of them may wait
+    for the data: `elements` (empty) and `average_neighbors` (None); see `fit_to_data`.
+    """
+
+    cutoff: (
+        float  # [Å]; edges longer than this must not change the output; may be infinite
+    )
+    irreps_out: str  # of each node's output
+
+    def init(self, key: Any, graph: Graph) -> Any:
+        """The parameters, float32."""
+        ...
+
+    def apply(self, params: Any, graph: Graph) -> IrrepsArray:
+        """`[node, irreps_out]`. Rows of padding nodes are arbitrary but finite; pooling masks them."""
+        ...
+
+
+def _fields(kind: type) -> dict[str, dataclasses.Field]:
+    return {
+        f.name: f for f in dataclasses.fields(kind) if f.init and f.name not in LINEN
+    }
+
+
+def from_table(table: Mapping[str, Any]) -> Any:
+    """The network that a TOML table describes: `name`, and fields of that network.
+
+    Raises:
+        KeyError: the name is not a network's, or a key is not a field of it.
+        ValueError: a field is given under two names, or no name is given.
+    """
+    if "name" not in table:
+        raise ValueError(
+            f"a network table has a name; got {sorted(table)}; add name = 'nequip'"
+        )
+    kind = NETWORKS[table["name"]]
+    fields = _fields(kind)
+    values = {}
+    for key, value in table.items():
+        field = ALIASES.get(key, key)
+        if key == "name":
+            continue
+        if field not in fields:
+            raise KeyError(
+                f"a network table holds fields of the network; {table['name']!r} has no {key!r}; "
+                f"{did_you_mean(key, fields)}"
+            )
+        if field in values:
+            raise ValueError(
+                f"a field is given once; {field!r} came twice (also as {key!r})"
+            )
+        values[field] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def to_table(network: Any) -> dict[str, Any]:
+    """The table that `from_table` turns back into this network; every field, defaults too."""
+    names = {kind: name for name, kind in NETWORKS.items()}
+    if type(network) not in names:
+        raise KeyError(
+            f"only registered networks have a name; got {type(network).__name__}; decorate it with "
+            "@NETWORKS.register('its-name')"
+        )
+    values = {name: getattr(network, name) for name in _fields(type(network))}
+    return {"name": names[type(network)]} | {
+        k: v for k, v in values.items() if v is not None
+    }
+
+
+def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
+    """The network with the fields that wait for the data filled in from the training samples.
+
+    `elements`: the atomic numbers that occur; `average_neighbors`: the mean number of edges per node.
+    Fields that are set already stay as they are.
+
+    Raises:
+        ValueError: the data hold elements that the network was not made for.
+    """
+    fields = _fields(type(network))
+    found = sorted(
+        {int(z) for s in samples for z in np.unique(s.graph.nodes["species"])}
+    )
+    changes: dict[str, Any] = {}
+    if "elements" in fields:
+        if not network.elements:
+            changes["elements"] = tuple(found)
+        elif not set(found) <= set(network.elements):
+            raise ValueError(
+                f"a network knows its elements; it was made for {list(network.elements)} and the "
+                f"data hold {sorted(set(found) - set(network.elements))} as well"
+            )
+    if "average_neighbors" in fields and network.average_neighbors is None:
+        edges = sum(int(s.graph.n_edge.sum()) for s in samples)
+        nodes = sum(int(s.graph.n_node.sum()) for s in samples)
+        changes["average_neighbors"] = max(edges / max(nodes, 1), 1.0)
+    return dataclasses.replace(network, **changes) if changes else network

@@ -1,0 +1,312 @@
+"""From a network's node outputs to `Properties`: energies by sum, forces and stress by derivative.
+
+One scalar function of positions and strain serves all derivatives: positions and cell are multiplied by
+`1 + (strain + strain.T) / 2`, and one backward pass gives forces `-dE/dr` and stress
+`(1/V) dE/dstrain` (tension positive). Energies here are *relative to the isolated atoms*: E0s are added
+on the host in float64, because float32 has no digits left for total energies of thousands of eV.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from geojax.arrays import safe_norm
+from geojax.graphs import (
+    Graph,
+    Properties,
+    edge_vectors,
+    graph_mask,
+    graph_of_nodes,
+    node_mask,
+    to_receivers,
+    volumes,
+)
+
+__all__ = [
+    "Output",
+    "dense_hessian",
+    "hessian_vector_product",
+    "pool",
+    "predict_fn",
+    "with_derivatives",
+]
+
+Energies = Callable[[Any, Graph], tuple[Float[Array, "node"], Any]]
+POOLS = ("sum", "mean", "max")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What (a slice of) the network's output means.
+
+    Several outputs of one network take consecutive slices of its `irreps_out`, in order.
+
+    Attributes:
+        name: "energy", "targets.<name>" (per structure) or "node_targets.<name>" (per node).
+        irreps: of this slice; "energy" is "0e".
+        pool: how nodes become a structure: "sum" (extensive), "mean" (intensive) or "max".
+        scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
+        shift: then this is added: to each pooled value or node, or, for an energy, to each atom that
+            has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
+        relative_to: a node input that the output is counted from, such as "positions".
+        unit: of the result, for reports.
+    """
+
+    name: str = "energy"
+    irreps: str = "0e"
+    pool: str = "sum"
+    scale: float = 1.0
+    shift: float = 0.0
+    relative_to: str = ""
+    unit: str = "eV"
+
+    def __post_init__(self):
+        kind, _, key = self.name.partition(".")
+        if self.name != "energy" and not (kind in ("targets", "node_targets") and key):
+            raise ValueError(
+                "an output is named energy, targets.<name> or node_targets.<name>; "
+                f"got {self.name!r}"
+            )
+        if self.name == "energy" and (
+            self.irreps not in ("0e", "1x0e") or self.pool != "sum"
+        ):
+            raise ValueError(
+                "an energy is one scalar summed over atoms (irreps '0e', pool 'sum'); got "
+                f"irreps {self.irreps!r}, pool {self.pool!r}"
+            )
+        if self.pool not in POOLS:
+            raise ValueError(f"pool is one of {', '.join(POOLS)}; got {self.pool!r}")
+        if self.relative_to and kind != "node_targets":
+            raise ValueError(
+                f"only node_targets are relative to an input; got {self.name!r}"
+            )
+
+
+def pool(
+    x: Float[Array, "node d"], graph: Graph, how: str = "sum"
+) -> Float[Array, "graph d"]:
+    """The sum, mean or maximum over the nodes of each graph; zero for padding graphs."""
+    real = node_mask(graph)[:, None]
+    index, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
+    if how == "max":
+        low = jnp.finfo(x.dtype).min
+        top = jax.ops.segment_max(
+            jnp.where(real, x, low), index, n_graph, indices_are_sorted=True
+        )
+        return jnp.where(graph_mask(graph)[:, None], top, 0)
+    total = jax.ops.segment_sum(
+        jnp.where(real, x, 0), index, n_graph, indices_are_sorted=True
+    )
+    if how == "sum":
+        return total
+    return total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]
+
+
+def with_derivatives(
+    energies: Energies, *, forces: bool = True, stress: bool = False
+) -> Callable[[Any, Graph], tuple[Properties, Any]]:
+    """A function `(params, graph) -> (Properties, aux)` from `energies(params, graph) -> (E_i, aux)`.
+
+    Args:
+        energies: E_i of each node [eV], zero for padding.
+        forces: whether to return -dE/dr [eV/Å].
+        stress: whether to return (1/V) dE/dstrain [eV/Å³]; zero for graphs without a cell, which the
+            callers refuse or mask.
+    """
+
+    def total(positions, strain, params, graph):
+        graph = graph._replace(nodes={**graph.nodes, "positions": positions})
+        if strain is not None:
+            graph = _strained(graph, strain)
+        node_energies, aux = energies(params, graph)
+        return node_energies.sum(), (node_energies, aux)
+
+    def potential(params: Any, graph: Graph) -> tuple[Properties, Any]:
+        x = graph.nodes["positions"]
+        strain = jnp.zeros((graph.n_node.shape[0], 3, 3), x.dtype) if stress else None
+        if not forces and not stress:
+            _, (node_energies, aux) = total(x, None, params, graph)
+            return Properties(
+                _per_graph(node_energies, graph), energies=node_energies
+            ), aux
+        which = (0, 1) if stress else (0,)
+        derivative = jax.grad(total, which, has_aux=True)
+        gradients, (node_energies, aux) = derivative(x, strain, params, graph)
+        found = Properties(
+            energy=_per_graph(node_energies, graph),
+            energies=node_energies,
+            forces=-gradients[0] if forces else None,
+        )
+        if stress:
+            volume = volumes(graph)[:, None, None]
+            real = volume > 0
+            found = found._replace(
+                stress=jnp.where(real, gradients[1] / jnp.where(real, volume, 1), 0)
+            )
+        return found, aux
+
+    return potential
+
+
+def _per_graph(x: Float[Array, "node"], graph: Graph) -> Float[Array, "graph"]:
+    return pool(x[:, None], graph)[:, 0]
+
+
+def _strained(graph: Graph, strain: Float[Array, "graph 3 3"]) -> Graph:
+    """Positions and cells of each graph multiplied by 1 + (strain + strain.T) / 2."""
+    deformation = (
+        jnp.eye(3, dtype=strain.dtype)[None] + (strain + jnp.swapaxes(strain, 1, 2)) / 2
+    )
+    at_node = deformation[graph_of_nodes(graph)]
+    positions = jnp.einsum("nx,nxy->ny", graph.nodes["positions"], at_node)
+    cell = jnp.einsum(
+        "gax,gxy->gay", graph.globals["cell"].astype(strain.dtype), deformation
+    )
+    return graph._replace(
+        nodes={**graph.nodes, "positions": positions},
+        globals={**graph.globals, "cell": cell},
+    )
+
+
+def _coordinated(graph: Graph, cutoff: float) -> Float[Array, "node"]:
+    """A smooth switch (C²): 0 for an atom without neighbours, 1 (to rounding) for a bonded one.
+
+    1 - exp(-4 sum_j u(r_ij / cutoff)) with the polynomial envelope u(x) = 1 - 10x³ + 15x⁴ - 6x⁵.
+    """
+    if jnp.isinf(cutoff):
+        return jnp.minimum(to_receivers(jnp.ones(graph.senders.shape[0]), graph), 1)
+    x = jnp.minimum(safe_norm(edge_vectors(graph)) / cutoff, 1)
+    near = 1 - x**3 * (10 - x * (15 - 6 * x))
+    return 1 - jnp.exp(-4 * to_receivers(near, graph))
+
+
+def predict_fn(
+    network: Any,
+    outputs: Sequence[Output],
+    *,
+    forces: bool = False,
+    stress: bool = False,
+) -> Callable[[Any, Graph], Properties]:
+    """The function `(params, graph) -> Properties` of a network and the meaning of its outputs.
+
+    Energies are relative to isolated atoms and `relative_to` outputs to their input; what has to be
+    added on the host is `model.references`. Rows of padding are exactly zero.
+
+    Raises:
+        ValueError: the outputs do not fill the network's `irreps_out`, or forces or stress are asked
+            for and no output is an energy.
+    """
+    slices = _slices(network, outputs)
+    energy = next((o for o in outputs if o.name == "energy"), None)
+    if energy is None and (forces or stress):
+        raise ValueError(
+            "forces and stress are derivatives of an energy; the outputs are "
+            f"{', '.join(o.name for o in outputs)}; add an energy or ask for less"
+        )
+
+    def others(values: Float[Array, "node d"], graph: Graph) -> dict[str, Array]:
+        found = {}
+        for output in outputs:
+            if output.name == "energy":
+                continue
+            x = values[:, slices[output.name]]
+            if output.name.startswith("targets."):
+                x = pool(x, graph, output.pool)
+                real = graph_mask(graph)
+            else:
+                real = node_mask(graph)
+            x = jnp.where(real[:, None], x * output.scale + output.shift, 0)
+            found[output.name] = x[:, 0] if output.irreps in ("0e", "1x0e", "0o") else x
+        return found
+
+    def energies(
+        params: Any, graph: Graph
+    ) -> tuple[Float[Array, "node"], dict[str, Array]]:
+        values = network.apply(params, graph).array
+        assert energy is not None
+        node_energies = values[:, slices["energy"]][:, 0] * energy.scale
+        if energy.shift:
+            node_energies = node_energies + energy.shift * _coordinated(
+                graph, network.cutoff
+            )
+        return jnp.where(node_mask(graph), node_energies, 0), others(values, graph)
+
+    def predict(params: Any, graph: Graph) -> Properties:
+        if energy is None:
+            found, rest = (
+                Properties(),
+                others(network.apply(params, graph).array, graph),
+            )
+        else:
+            found, rest = with_derivatives(energies, forces=forces, stress=stress)(
+                params, graph
+            )
+        groups: dict[str, dict[str, Array]] = {"targets": {}, "node_targets": {}}
+        for name, value in rest.items():
+            group, key = name.split(".", 1)
+            groups[group][key] = value
+        return found._replace(**{k: v for k, v in groups.items() if v})
+
+    return predict
+
+
+def _slices(network: Any, outputs: Sequence[Output]) -> dict[str, slice]:
+    from e3nn_jax import Irreps
+
+    whole = Irreps(network.irreps_out)
+    parts = [Irreps(output.irreps) for output in outputs]
+    joined = Irreps("+".join(str(p) for p in parts)).simplify() if parts else Irreps("")
+    if joined != whole.simplify():
+        raise ValueError(
+            "the outputs fill the network's irreps_out in order; outputs "
+            f"{[f'{o.name}: {o.irreps}' for o in outputs]} make {joined}, the network has {whole}"
+        )
+    ends = [0]
+    for part in parts:
+        ends.append(ends[-1] + part.dim)
+    return {
+        output.name: slice(first, last)
+        for output, first, last in zip(outputs, ends, ends[1:], strict=False)
+    }
+
+
+def hessian_vector_product(
+    predict: Callable[[Any, Graph], Properties],
+    params: Any,
+    graph: Graph,
+    vector: Float[Array, "node 3"],
+) -> Float[Array, "node 3"]:
+    """d²E/dr dr · v [eV/Å² times the unit of v], forward over reverse; no matrix is formed.
+
+    Args:
+        predict: from `predict_fn(..., forces=True)`.
+    """
+
+    def gradient(positions):
+        return -predict(
+            params, graph._replace(nodes={**graph.nodes, "positions": positions})
+        ).forces
+
+    return jax.jvp(gradient, (graph.nodes["positions"],), (vector,))[1]
+
+
+def dense_hessian(
+    predict: Callable[[Any, Graph], Properties],
+    params: Any,
+    graph: Graph,
+    *,
+    block: int = 32,
+) -> Float[Array, "node 3 node 3"]:
+    """All second derivatives [eV/Å²] of the sum of energies, `block` columns at a time.
+
+    Rows and columns of padding nodes are zero.
+    """
+    x = graph.nodes["positions"]
+    basis = jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape)
+    column = lambda v: hessian_vector_product(predict, params, graph, v)
+    columns = jax.lax.map(column, basis, batch_size=min(block, x.size))
+    return columns.reshape(*x.shape, *x.shape)

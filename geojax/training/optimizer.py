@@ -1,0 +1,85 @@
+"""The optimizer and its schedule, from a small table; everything is optax underneath."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+
+from geojax.registry import Registry
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "build"]
+
+OPTIMIZERS: Registry[Any] = Registry("optimizer")
+SCHEDULES: Registry[Any] = Registry("schedule")
+
+OPTIMIZERS.register("adam")(lambda o: optax.scale_by_adam(o.b1, o.b2))
+OPTIMIZERS.register("amsgrad")(lambda o: optax.scale_by_amsgrad(o.b1, o.b2))
+OPTIMIZERS.register("lion")(lambda o: optax.scale_by_lion(o.b1, o.b2))
+OPTIMIZERS.register("sgd")(lambda o: optax.trace(o.b1))
+
+SCHEDULES.register("constant")(lambda o, steps: optax.constant_schedule(1.0))
+SCHEDULES.register("cosine")(
+    lambda o, steps: optax.cosine_decay_schedule(1.0, max(steps - o.warmup, 1), o.final)
+)
+SCHEDULES.register("linear")(
+    lambda o, steps: optax.linear_schedule(1.0, o.final, max(steps - o.warmup, 1))
+)
+SCHEDULES.register("exponential")(
+    lambda o, steps: optax.exponential_decay(1.0, max(steps - o.warmup, 1), max(o.final, 1e-12))
+)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How parameters move.
+
+    Attributes:
+        name: in `OPTIMIZERS`.
+        learning_rate: at its highest.
+        schedule: in `SCHEDULES`; how the rate falls from `learning_rate` to `final` times it.
+        final: the last rate, as a share of the first.
+        warmup: steps of linear rise from zero.
+        weight_decay: decoupled (AdamW), times the learning rate; not on biases and other vectors.
+        clip: the gradient's global norm is clipped to this; None: never.
+        b1, b2: decay of the moments.
+        plateau: after so many validations without improvement the rate is multiplied by
+            `plateau_factor`; None: never.
+        plateau_factor: see `plateau`.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    final: float = 0.0
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip: float | None = None
+    b1: float = 0.9
+    b2: float = 0.999
+    plateau: int | None = None
+    plateau_factor: float = 0.8
+
+
+def build(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The optax transformation for a run of so many steps.
+
+    Raises:
+        KeyError: an unknown name.
+    """
+    decay = SCHEDULES[optimizer.schedule](optimizer, steps)
+    if optimizer.warmup:
+        rise = optax.linear_schedule(0.0, 1.0, optimizer.warmup)
+        decay = optax.join_schedules([rise, decay], [optimizer.warmup])
+    parts = [OPTIMIZERS[optimizer.name](optimizer)]
+    if optimizer.clip is not None:
+        parts.insert(0, optax.clip_by_global_norm(optimizer.clip))
+    if optimizer.weight_decay:
+        parts.append(optax.add_decayed_weights(optimizer.weight_decay, mask=_matrices))
+    parts.append(optax.scale_by_schedule(lambda step: -optimizer.learning_rate * decay(step)))
+    return optax.chain(*parts)
+
+
+def _matrices(params: Any) -> Any:
+    import jax
+
+    return jax.tree.map(lambda x: x.ndim > 1, params)
