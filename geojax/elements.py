@@ -24,7 +24,5 @@ def atomic_number(name: str | int) -> int:
     if str(name).isdigit() and int(name) < len(SYMBOLS):
         return int(name)
     if name not in SYMBOLS:
-        raise KeyError(
-            f"an element is given by its symbol or atomic number; got {name!r}"
-        )
+        raise KeyError(f"an element is given by its symbol or atomic number; got {name!r}")
     return SYMBOLS.index(str(name))

@@ -8,7 +8,7 @@ its derivative rule is that of every multilinear map, `dT(x, y) = T(dx, y) + T(x
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import jax
 from jax.extend.core import Primitive
@@ -23,9 +23,9 @@ class Multilinear:
 
     Args:
         call: the map, from arrays to one array.
-        transposes: for each operand i a function `(cotangent, *operands without i)` that returns the
-            cotangent of operand i; None for constants. To be differentiated again in a good form, it
-            should call a `Multilinear` itself.
+        transposes: for each operand i a function `(cotangent, *operands without i)` that returns
+            the cotangent of operand i; None for constants. To be differentiated again in a good
+            form, it should call a `Multilinear` itself.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ def _batch(operands, axes, *, rule: Multilinear):
     return _batched(rule, axes)(*operands), 0
 
 
-@lru_cache(maxsize=None)
+@cache
 def _batched(rule: Multilinear, axes: tuple[int | None, ...]) -> Multilinear:
     """The map over a new leading axis: of the result, and `axes` of the operands."""
 
@@ -103,7 +103,5 @@ ad.primitive_transposes[_multilinear] = _transpose
 batching.primitive_batchers[_multilinear] = _batch
 mlir.register_lowering(
     _multilinear,
-    mlir.lower_fun(
-        lambda *operands, rule: rule.call(*operands), multiple_results=False
-    ),
+    mlir.lower_fun(lambda *operands, rule: rule.call(*operands), multiple_results=False),
 )

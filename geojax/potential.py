@@ -1,9 +1,10 @@
 """From a network's node outputs to `Properties`: energies by sum, forces and stress by derivative.
 
-One scalar function of positions and strain serves all derivatives: positions and cell are multiplied by
-`1 + (strain + strain.T) / 2`, and one backward pass gives forces `-dE/dr` and stress
-`(1/V) dE/dstrain` (tension positive). Energies here are *relative to the isolated atoms*: E0s are added
-on the host in float64, because float32 has no digits left for total energies of thousands of eV.
+One scalar function of positions and strain serves all derivatives: positions and cell are
+multiplied by `1 + (strain + strain.T) / 2`, and one backward pass gives forces `-dE/dr` and stress
+`(1/V) dE/dstrain` (tension positive). Energies here are *relative to the isolated atoms*: E0s are
+added on the host in float64, because float32 has no digits left for total energies of thousands of
+eV.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,8 +51,8 @@ class Output:
         irreps: of this slice; "energy" is "0e".
         pool: how nodes become a structure: "sum" (extensive), "mean" (intensive) or "max".
         scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
-        shift: then this is added: to each pooled value or node, or, for an energy, to each atom that
-            has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
+        shift: then this is added: to each pooled value or node, or, for an energy, to each atom
+            that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
         relative_to: a node input that the output is counted from, such as "positions".
         unit: of the result, for reports.
     """
@@ -71,9 +72,7 @@ class Output:
                 "an output is named energy, targets.<name> or node_targets.<name>; "
                 f"got {self.name!r}"
             )
-        if self.name == "energy" and (
-            self.irreps not in ("0e", "1x0e") or self.pool != "sum"
-        ):
+        if self.name == "energy" and (self.irreps not in ("0e", "1x0e") or self.pool != "sum"):
             raise ValueError(
                 "an energy is one scalar summed over atoms (irreps '0e', pool 'sum'); got "
                 f"irreps {self.irreps!r}, pool {self.pool!r}"
@@ -81,26 +80,18 @@ class Output:
         if self.pool not in POOLS:
             raise ValueError(f"pool is one of {', '.join(POOLS)}; got {self.pool!r}")
         if self.relative_to and kind != "node_targets":
-            raise ValueError(
-                f"only node_targets are relative to an input; got {self.name!r}"
-            )
+            raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
 
 
-def pool(
-    x: Float[Array, "node d"], graph: Graph, how: str = "sum"
-) -> Float[Array, "graph d"]:
+def pool(x: Float[Array, "node d"], graph: Graph, how: str = "sum") -> Float[Array, "graph d"]:
     """The sum, mean or maximum over the nodes of each graph; zero for padding graphs."""
     real = node_mask(graph)[:, None]
     index, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
     if how == "max":
         low = jnp.finfo(x.dtype).min
-        top = jax.ops.segment_max(
-            jnp.where(real, x, low), index, n_graph, indices_are_sorted=True
-        )
+        top = jax.ops.segment_max(jnp.where(real, x, low), index, n_graph, indices_are_sorted=True)
         return jnp.where(graph_mask(graph)[:, None], top, 0)
-    total = jax.ops.segment_sum(
-        jnp.where(real, x, 0), index, n_graph, indices_are_sorted=True
-    )
+    total = jax.ops.segment_sum(jnp.where(real, x, 0), index, n_graph, indices_are_sorted=True)
     if how == "sum":
         return total
     return total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]
@@ -109,13 +100,13 @@ def pool(
 def with_derivatives(
     energies: Energies, *, forces: bool = True, stress: bool = False
 ) -> Callable[[Any, Graph], tuple[Properties, Any]]:
-    """A function `(params, graph) -> (Properties, aux)` from `energies(params, graph) -> (E_i, aux)`.
+    """From `energies(params, graph) -> (E_i, aux)` to `(params, graph) -> (Properties, aux)`.
 
     Args:
         energies: E_i of each node [eV], zero for padding.
         forces: whether to return -dE/dr [eV/Å].
-        stress: whether to return (1/V) dE/dstrain [eV/Å³]; zero for graphs without a cell, which the
-            callers refuse or mask.
+        stress: whether to return (1/V) dE/dstrain [eV/Å³]; zero for graphs without a cell, which
+            the callers refuse or mask.
     """
 
     def total(positions, strain, params, graph):
@@ -130,9 +121,7 @@ def with_derivatives(
         strain = jnp.zeros((graph.n_node.shape[0], 3, 3), x.dtype) if stress else None
         if not forces and not stress:
             _, (node_energies, aux) = total(x, None, params, graph)
-            return Properties(
-                _per_graph(node_energies, graph), energies=node_energies
-            ), aux
+            return Properties(_per_graph(node_energies, graph), energies=node_energies), aux
         which = (0, 1) if stress else (0,)
         derivative = jax.grad(total, which, has_aux=True)
         gradients, (node_energies, aux) = derivative(x, strain, params, graph)
@@ -158,14 +147,10 @@ def _per_graph(x: Float[Array, "node"], graph: Graph) -> Float[Array, "graph"]:
 
 def _strained(graph: Graph, strain: Float[Array, "graph 3 3"]) -> Graph:
     """Positions and cells of each graph multiplied by 1 + (strain + strain.T) / 2."""
-    deformation = (
-        jnp.eye(3, dtype=strain.dtype)[None] + (strain + jnp.swapaxes(strain, 1, 2)) / 2
-    )
+    deformation = jnp.eye(3, dtype=strain.dtype)[None] + (strain + jnp.swapaxes(strain, 1, 2)) / 2
     at_node = deformation[graph_of_nodes(graph)]
     positions = jnp.einsum("nx,nxy->ny", graph.nodes["positions"], at_node)
-    cell = jnp.einsum(
-        "gax,gxy->gay", graph.globals["cell"].astype(strain.dtype), deformation
-    )
+    cell = jnp.einsum("gax,gxy->gay", graph.globals["cell"].astype(strain.dtype), deformation)
     return graph._replace(
         nodes={**graph.nodes, "positions": positions},
         globals={**graph.globals, "cell": cell},
@@ -197,8 +182,8 @@ def predict_fn(
     added on the host is `model.references`. Rows of padding are exactly zero.
 
     Raises:
-        ValueError: the outputs do not fill the network's `irreps_out`, or forces or stress are asked
-            for and no output is an energy.
+        ValueError: the outputs do not fill the network's `irreps_out`, or forces or stress are
+            asked for and no output is an energy.
     """
     slices = _slices(network, outputs)
     energy = next((o for o in outputs if o.name == "energy"), None)
@@ -223,16 +208,12 @@ def predict_fn(
             found[output.name] = x[:, 0] if output.irreps in ("0e", "1x0e", "0o") else x
         return found
 
-    def energies(
-        params: Any, graph: Graph
-    ) -> tuple[Float[Array, "node"], dict[str, Array]]:
+    def energies(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:
         values = network.apply(params, graph).array
         assert energy is not None
         node_energies = values[:, slices["energy"]][:, 0] * energy.scale
         if energy.shift:
-            node_energies = node_energies + energy.shift * _coordinated(
-                graph, network.cutoff
-            )
+            node_energies = node_energies + energy.shift * _coordinated(graph, network.cutoff)
         return jnp.where(node_mask(graph), node_energies, 0), others(values, graph)
 
     def predict(params: Any, graph: Graph) -> Properties:
@@ -242,9 +223,7 @@ def predict_fn(
                 others(network.apply(params, graph).array, graph),
             )
         else:
-            found, rest = with_derivatives(energies, forces=forces, stress=stress)(
-                params, graph
-            )
+            found, rest = with_derivatives(energies, forces=forces, stress=stress)(params, graph)
         groups: dict[str, dict[str, Array]] = {"targets": {}, "node_targets": {}}
         for name, value in rest.items():
             group, key = name.split(".", 1)

@@ -50,9 +50,7 @@ class Registry(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._things:
-            raise KeyError(
-                f"there is no {self.kind} {name!r}; {did_you_mean(name, self)}"
-            )
+            raise KeyError(f"there is no {self.kind} {name!r}; {did_you_mean(name, self)}")
         return self._things[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """From structures to padded batches of a static size, on the host or inside a program.
 
 `sample` turns a structure into a graph once. `Budget` is the static size of a batch. `pad` builds a
-batch on the host; `Store` holds many samples end to end, without padding, and `take` builds the same
-batch from it inside a compiled program, so that an epoch can shuffle without the host.
+batch on the host; `Store` holds many samples end to end, without padding, and `take` builds the
+same batch from it inside a compiled program, so that an epoch can shuffle without the host.
 """
 
 from collections.abc import Sequence
@@ -116,11 +116,7 @@ def sample(
         edges={"shifts": edges.shifts.astype(np.float64), **more},
         senders=edges.senders,
         receivers=edges.receivers,
-        globals={
-            "cell": np.zeros((1, 3, 3))
-            if structure.cell is None
-            else structure.cell[None]
-        },
+        globals={"cell": np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None]},
         n_node=n_node,
         n_edge=np.array([len(edges.senders)], np.int32),
     )
@@ -134,9 +130,7 @@ def _near_origin(structure: Structure, edges: Edges) -> tuple[np.ndarray, Edges]
         images = np.floor(np.linalg.solve(structure.cell.T, positions.T).T)
         images[:, ~np.array(structure.pbc)] = 0
         positions = positions - images @ structure.cell
-        shifts = edges.shifts + (
-            images[edges.receivers] - images[edges.senders]
-        ).astype(int)
+        shifts = edges.shifts + (images[edges.receivers] - images[edges.senders]).astype(int)
         edges = edges._replace(shifts=shifts)
     return positions - (positions.mean(0) if len(positions) else 0), edges
 
@@ -154,11 +148,7 @@ def table(edges: Edges, n_node: int, slots: int) -> tuple[Edges, dict[str, np.nd
             f"{int(counts.max())} and there are {slots}; give more slots"
         )
     starts = np.cumsum(counts) - counts
-    place = (
-        edges.receivers * slots
-        + np.arange(len(edges.receivers))
-        - starts[edges.receivers]
-    )
+    place = edges.receivers * slots + np.arange(len(edges.receivers)) - starts[edges.receivers]
     node = np.repeat(np.arange(n_node, dtype=np.int32), slots)
     senders, shifts = node.copy(), np.zeros((n_node * slots, 3), int)
     senders[place], shifts[place] = edges.senders, edges.shifts
@@ -192,16 +182,10 @@ def store(samples: Sequence[Sample], dtype: Any = np.float32) -> Store:
     """All samples end to end, floats as `dtype`; labels that some lack are masked there."""
     graphs = [s.graph for s in samples]
     join = lambda *arrays: _cast(np.concatenate(arrays), dtype)
-    graph = (
-        jax.tree.map(join, *graphs)
-        if len(graphs) > 1
-        else jax.tree.map(join, graphs[0])
-    )
+    graph = jax.tree.map(join, *graphs) if len(graphs) > 1 else jax.tree.map(join, graphs[0])
     labels, masks = _labels(samples, dtype)
     starts = lambda n: (np.cumsum(n) - n).astype(np.int32)
-    return Store(
-        Batch(graph, labels, masks), starts(graph.n_node), starts(graph.n_edge)
-    )
+    return Store(Batch(graph, labels, masks), starts(graph.n_node), starts(graph.n_edge))
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -228,11 +212,7 @@ def _labels(samples: Sequence[Sample], dtype: Any) -> tuple[Properties, Properti
                     f"every structure gives {name} in one shape; got {np.shape(value)} "
                     f"where {shape if node else tail} was expected"
                 )
-            rows.append(
-                np.zeros(shape, like.dtype)
-                if value is None
-                else np.reshape(value, shape)
-            )
+            rows.append(np.zeros(shape, like.dtype) if value is None else np.reshape(value, shape))
             known.append(np.full(count, value is not None))
         values[name] = _cast(np.concatenate(rows), dtype)
         masks[name] = np.concatenate(known)
@@ -281,11 +261,7 @@ def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -
     edge_slot, local, real_edge = _places(n_edge, first_edge, budget.n_edge, xp)
     edge = xp.where(real_edge, start(store.edge_start)[edge_slot] + local, 0)
     every = xp.arange(budget.n_edge, dtype=xp.int32)
-    rest = (
-        n_node.sum()
-        if "mask" not in graph.edges
-        else every // (budget.n_edge // budget.n_node)
-    )
+    rest = n_node.sum() if "mask" not in graph.edges else every // (budget.n_edge // budget.n_node)
     ends = lambda index: xp.where(real_edge, index[edge] + first_node[edge_slot], rest)
 
     pick = lambda rows, real, xs: jax.tree.map(lambda a: _pick(a, rows, real, xp), xs)
@@ -293,9 +269,7 @@ def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -
     real_graph = xp.concatenate([there, xp.zeros(1, bool)])
     edges = pick(edge, real_edge, graph.edges)
     if "reverse" in edges:
-        edges["reverse"] = xp.where(
-            real_edge, edges["reverse"] + first_edge[edge_slot], every
-        )
+        edges["reverse"] = xp.where(real_edge, edges["reverse"] + first_edge[edge_slot], every)
     pad_node = xp.arange(budget.n_graph) == budget.n_graph - 1
     whole = lambda n, total: xp.where(pad_node, total - n.sum(), n).astype(xp.int32)
     out = Graph(
@@ -314,10 +288,8 @@ def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -
     return Batch(out, labelled(store.batch.labels), labelled(store.batch.masks))
 
 
-def _places(
-    count: Array, first: Array, total: int, xp: Any
-) -> tuple[Array, Array, Array]:
-    """Of each of `total` rows: the slot of `ids` it belongs to, its row there, and if it is real."""
+def _places(count: Array, first: Array, total: int, xp: Any) -> tuple[Array, Array, Array]:
+    """Of each of `total` rows: its slot in `ids`, its row in that sample, and if it is real."""
     row = xp.arange(total, dtype=xp.int32)
     index = xp.arange(len(count), dtype=xp.int32)
     if xp is np:

@@ -7,14 +7,14 @@ Two layouts, told apart by the keys of `graph.edges` (static under jit):
 * **table** (`"mask"` is there): every node owns K consecutive slots, `edge = node * K + slot`, and
   `mask` `[edge]` tells which are taken. The sum is a plain reduction: nothing scatters.
 
-In both, `"reverse"` `[edge]` may hold the index of the reverse edge (a full neighbour list has every
-edge's reverse). Then the transpose of the gather from senders *gathers* as well,
+In both, `"reverse"` `[edge]` may hold the index of the reverse edge (a full neighbour list has
+every edge's reverse). Then the transpose of the gather from senders *gathers* as well,
 `sum over edges e with sender j of g_e = sum over edges e with receiver j of g_reverse(e)`,
 so that in the table layout no derivative of any order scatters and GPU results are reproducible
 bit by bit.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def from_senders(x: Float[Array, "node *d"], graph: Graph) -> Float[Array, "edge
     return _gather(x.shape[0], mask is not None)(x, *sources)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gather(nodes: int, masked: bool) -> Multilinear:
     """The gather from senders, whose transpose gathers from reverse edges and sums at receivers."""
 
@@ -49,14 +49,10 @@ def _gather(nodes: int, masked: bool) -> Multilinear:
         del others
         return _rows(x, senders)
 
-    def transpose(
-        g: Array, senders: Array, receivers: Array, reverse: Array, *mask: Array
-    ):
+    def transpose(g: Array, senders: Array, receivers: Array, reverse: Array, *mask: Array):
         return back(g, senders, receivers, reverse, *mask)
 
-    def sum_reversed(
-        g: Array, senders: Array, receivers: Array, reverse: Array, *mask: Array
-    ):
+    def sum_reversed(g: Array, senders: Array, receivers: Array, reverse: Array, *mask: Array):
         del senders
         return _sum(_rows(g, reverse), receivers, nodes, mask[0] if mask else None)
 
@@ -75,9 +71,7 @@ def from_receivers(x: Float[Array, "node *d"], graph: Graph) -> Float[Array, "ed
     return wide.reshape(n_edges(graph), *x.shape[1:])
 
 
-def to_receivers(
-    messages: Float[Array, "edge *d"], graph: Graph
-) -> Float[Array, "node *d"]:
+def to_receivers(messages: Float[Array, "edge *d"], graph: Graph) -> Float[Array, "node *d"]:
     """The sum of the messages that arrive at each node."""
     return _sum(messages, graph.receivers, n_nodes(graph), graph.edges.get("mask"))
 

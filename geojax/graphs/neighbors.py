@@ -31,9 +31,7 @@ class Edges(NamedTuple):
     shifts: np.ndarray
 
 
-def neighbor_list(
-    structure: Structure, cutoff: float, *, nearest: int | None = None
-) -> Edges:
+def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = None) -> Edges:
     """All pairs within the cutoff, every periodic image counted.
 
     Args:
@@ -48,9 +46,7 @@ def neighbor_list(
         ImportError: vesin is not installed and the search needs it.
     """
     if not cutoff > 0:
-        raise ValueError(
-            f"a cutoff is a positive length [Å], or infinity; got {cutoff}"
-        )
+        raise ValueError(f"a cutoff is a positive length [Å], or infinity; got {cutoff}")
     if np.isinf(cutoff) and any(structure.pbc):
         raise ValueError("a periodic structure has no end; give a finite cutoff [Å]")
     if len(structure) == 0:
@@ -99,9 +95,7 @@ def _within(structure: Structure, cutoff: float) -> Edges:
     try:
         from vesin import NeighborList
     except ImportError as error:
-        raise ImportError(
-            "neighbour lists need vesin; pip install 'geojax[atoms]'"
-        ) from error
+        raise ImportError("neighbour lists need vesin; pip install 'geojax[atoms]'") from error
     box = np.zeros((3, 3)) if structure.cell is None else structure.cell
     senders, receivers, shifts = NeighborList(cutoff=cutoff, full_list=True).compute(
         points=structure.positions.astype(np.float64),
@@ -139,14 +133,10 @@ def _nearest_in_space(positions: np.ndarray, nearest: int, cutoff: float) -> Edg
     n = len(positions)
     count = min(nearest, n - 1)
     if count < 1:
-        return Edges(
-            np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int)
-        )
+        return Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int))
     lengths, senders = KDTree(positions).query(positions, k=count + 1)
     other = senders != np.arange(n)[:, None]
-    other[other.all(1), -1] = (
-        False  # a coincident point took the place of the point itself
-    )
+    other[other.all(1), -1] = False  # a coincident point took the place of the point itself
     kept = other & (lengths <= cutoff)
     receivers = np.broadcast_to(np.arange(n)[:, None], kept.shape)[kept]
     return _sorted(senders[kept], receivers, np.zeros((kept.sum(), 3), int))

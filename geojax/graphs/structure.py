@@ -1,4 +1,4 @@
-"""`Structure`: one molecule, crystal or point cloud on the host; `Properties`: what is known of it."""
+"""One molecule, crystal or point cloud on the host, and what is known of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -52,9 +52,7 @@ def leaf(properties: Properties, name: str) -> Any:
     """The value called `name` (as in `leaves`), or None where it is absent."""
     group, _, key = name.partition(".")
     if group not in Properties._fields:
-        raise KeyError(
-            f"a property is one of {', '.join(Properties._fields)}; got {name!r}"
-        )
+        raise KeyError(f"a property is one of {', '.join(Properties._fields)}; got {name!r}")
     value = getattr(properties, group)
     return value.get(key) if key else value
 
@@ -63,9 +61,7 @@ def replace_leaves(properties: Properties, new: Mapping[str, Any]) -> Properties
     """`properties` with the values of `new` (named as in `leaves`) put in their place."""
     plain = {name: value for name, value in new.items() if "." not in name}
     for group in ("targets", "node_targets"):
-        keys = {
-            n.split(".", 1)[1]: v for n, v in new.items() if n.startswith(group + ".")
-        }
+        keys = {n.split(".", 1)[1]: v for n, v in new.items() if n.startswith(group + ".")}
         if keys:
             plain[group] = {**getattr(properties, group), **keys}
     return properties._replace(**plain)
@@ -139,12 +135,8 @@ def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be real numbers; got dtype {array.dtype}")
-    array = array.astype(
-        np.float64 if array.dtype.kind != "f" else array.dtype, copy=False
-    )
-    if array.ndim != len(shape) or any(
-        s not in (None, n) for s, n in zip(shape, array.shape)
-    ):
+    array = array.astype(np.float64 if array.dtype.kind != "f" else array.dtype, copy=False)
+    if array.ndim != len(shape) or any(s not in (None, n) for s, n in zip(shape, array.shape)):
         wanted = ", ".join("node" if s is None else str(s) for s in shape)
         raise ValueError(f"{name} must have shape [{wanted}]; got {list(array.shape)}")
     if not np.isfinite(array).all():
@@ -158,18 +150,12 @@ def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
 def _species(value: Any, n_node: int) -> np.ndarray:
     array = np.asarray(value)
     if array.shape != (n_node,):
-        raise ValueError(
-            f"species must have one entry per node ({n_node}); got {array.shape}"
-        )
+        raise ValueError(f"species must have one entry per node ({n_node}); got {array.shape}")
     if n_node and array.dtype.kind not in "iu":
-        raise TypeError(
-            f"species are atomic numbers, integers; got dtype {array.dtype}"
-        )
+        raise TypeError(f"species are atomic numbers, integers; got dtype {array.dtype}")
     if n_node and (array.min() < 0 or array.max() > 118):
         worst = int(array.min() if array.min() < 0 else array.max())
-        raise ValueError(
-            f"species are atomic numbers 1..118, or 0 for a point; got {worst}"
-        )
+        raise ValueError(f"species are atomic numbers 1..118, or 0 for a point; got {worst}")
     return array.astype(np.int32)
 
 
@@ -223,15 +209,11 @@ def _labels(properties: Properties, n_node: int) -> Properties:
     shapes["hessian"] = (n_node, 3, n_node, 3)
     for name, value in leaves(properties).items():
         array = np.asarray(value)
-        if name.startswith("node_targets.") and (
-            array.ndim < 1 or len(array) != n_node
-        ):
+        if name.startswith("node_targets.") and (array.ndim < 1 or len(array) != n_node):
             raise ValueError(
                 f"{name} must have one row per node ({n_node}); got {list(array.shape)}"
             )
-        if (
-            name in shapes or array.dtype.kind not in "iub"
-        ):  # class labels stay integers
+        if name in shapes or array.dtype.kind not in "iub":  # class labels stay integers
             array = _real(name, array, shapes.get(name, array.shape))
         checked[name] = array
     return replace_leaves(properties, checked)

@@ -1,6 +1,7 @@
 """EGNN: messages from scalars and squared distances, equivariant through relative positions.
 
-With h_i scalars, r_ij = x_i - x_j, a_ij edge attributes (products of charges, projections of vectors):
+With h_i scalars, r_ij = x_i - x_j, a_ij edge attributes (products of charges, projections of
+vectors):
 
     m_ij = phi_e(h_i, h_j, |r_ij|², a_ij) [* sigmoid(w·m_ij)]
     x_i <- x_i + mean_j r_ij phi_x(m_ij) + phi_v(h_i) v_i
@@ -48,13 +49,11 @@ def _uniform(bound: float) -> Init:
 
 
 class Dense(nn.Module):
-    """x W + b with both drawn from U(±1/sqrt(fan-in)), the start the published results come from."""
+    """x W + b, both drawn from U(±1/sqrt(fan-in)): the start of the published results."""
 
     width: int
     bias: bool = True
-    gain: float | None = (
-        None  # Xavier uniform with this gain, in place of the default start
-    )
+    gain: float | None = None  # Xavier uniform with this gain, in place of the default start
 
     @nn.compact
     def __call__(self, *parts: Part) -> Float[Array, "*n width"]:
@@ -66,20 +65,14 @@ class Dense(nn.Module):
         pairs = [part if isinstance(part, tuple) else (part, _same) for part in parts]
         fan_in = sum(x.shape[-1] for x, _ in pairs)
         bound = 1 / math.sqrt(fan_in)
-        start = (
-            bound
-            if self.gain is None
-            else self.gain * math.sqrt(6 / (fan_in + self.width))
-        )
+        start = bound if self.gain is None else self.gain * math.sqrt(6 / (fan_in + self.width))
         kernel = self.param("kernel", _uniform(start), (fan_in, self.width))
         terms, row = [], 0
         for x, move in pairs:
             terms.append(move(x @ kernel[row : row + x.shape[-1]].astype(x.dtype)))
             row += x.shape[-1]
         if self.bias:
-            shift = self.param("bias", _uniform(bound), (self.width,)).astype(
-                terms[0].dtype
-            )
+            shift = self.param("bias", _uniform(bound), (self.width,)).astype(terms[0].dtype)
             terms.append(shift.reshape(*[1] * (terms[0].ndim - 1), -1))
         return sum(terms[1:], terms[0])
 
@@ -109,18 +102,14 @@ class Layer(nn.Module):
     ) -> tuple[Float[Array, "node channel"], Float[Array, "node 3"]]:
         width = self.channels
         if self.update_positions:
-            vectors = (
-                vectors + from_receivers(moved, graph) - from_senders(moved, graph)
-            )
+            vectors = vectors + from_receivers(moved, graph) - from_senders(moved, graph)
         square = jnp.sum(vectors * vectors, -1, keepdims=True)
 
         to_edge = (
             partial(from_receivers, graph=graph),
             partial(from_senders, graph=graph),
         )
-        m = Dense(width, name="edge_0")(
-            (h, to_edge[0]), (h, to_edge[1]), square, attributes
-        )
+        m = Dense(width, name="edge_0")((h, to_edge[0]), (h, to_edge[1]), square, attributes)
         m = nn.silu(Dense(width, name="edge_1")(nn.silu(m)))
         if self.attention:
             m = m * nn.sigmoid(Dense(1, name="attention")(m))
@@ -133,9 +122,7 @@ class Layer(nn.Module):
             )
             moved = moved + to_receivers(vectors * pull, graph) / neighbors
             if velocity is not None:
-                speed = Dense(1, name="velocity_1")(
-                    nn.silu(Dense(width, name="velocity_0")(h))
-                )
+                speed = Dense(1, name="velocity_1")(nn.silu(Dense(width, name="velocity_0")(h)))
                 moved = moved + speed * velocity
         update = nn.silu(Dense(width, name="node_0")(h, to_receivers(m, graph)))
         return h + Dense(width, name="node_1")(update), moved
@@ -148,27 +135,21 @@ class EGNN(nn.Module):
     Inputs of a node: the one-hot species with powers of Z (where there is more than one species, or
     nothing else), the input arrays `scalars`, and the speed where there is a velocity.
 
-    The output's scalars come from a two-layer readout of h; a single "1o" at the end of `irreps_out`
-    is how far the node moved, x_out - x.
+    The output's scalars come from a two-layer readout of h; a single "1o" at the end of
+    `irreps_out` is how far the node moved, x_out - x.
     """
 
     cutoff: float = math.inf  # [Å]
-    nearest: int | None = (
-        None  # only so many nearest senders (not smooth: for point clouds)
-    )
+    nearest: int | None = None  # only so many nearest senders (not smooth: for point clouds)
     channels: int = 64
     layers: int = 4
     irreps_out: str = "0e"
     attention: bool = False
     update_positions: bool = False
-    readout: str = (
-        "node"  # "graph": sum over nodes and more layers; every node gets the result
-    )
+    readout: str = "node"  # "graph": sum over nodes and more layers; every node gets the result
     scalars: tuple[str, ...] = ()  # node inputs [node] or [node, d], invariant
     velocity: str | None = None  # node input [node, 3]
-    charge: str | None = (
-        None  # node input [node]; its pair product is an edge attribute
-    )
+    charge: str | None = None  # node input [node]; its pair product is an edge attribute
     vectors: tuple[str, ...] = ()  # node inputs [node, 3] up to sign, such as normals
     elements: tuple[int, ...] = ()  # atomic numbers; from the data where empty
     average_neighbors: float | None = None  # normalises positions under a finite cutoff
@@ -188,9 +169,7 @@ class EGNN(nn.Module):
         h = Dense(self.channels, name="embedding")(self._node_inputs(graph))
         moved = jnp.zeros_like(graph.nodes["positions"])
         for i in range(self.layers):
-            layer = Layer(
-                self.channels, self.attention, self.update_positions, name=f"layer_{i}"
-            )
+            layer = Layer(self.channels, self.attention, self.update_positions, name=f"layer_{i}")
             h, moved = layer(
                 h,
                 moved,
@@ -202,9 +181,7 @@ class EGNN(nn.Module):
                 graph,
             )
         parts = [self._scalars(h, n_scalars, graph)] if n_scalars else []
-        return IrrepsArray(
-            self.irreps_out, jnp.concatenate([*parts, *[moved] * moves], -1)
-        )
+        return IrrepsArray(self.irreps_out, jnp.concatenate([*parts, *[moved] * moves], -1))
 
     def _outputs(self) -> tuple[int, int]:
         irreps = Irreps(self.irreps_out)
@@ -216,9 +193,7 @@ class EGNN(nn.Module):
                 f"got irreps_out {self.irreps_out!r}"
             )
         if moves and not self.update_positions:
-            raise ValueError(
-                "EGNN's vector is how positions moved; set update_positions = true"
-            )
+            raise ValueError("EGNN's vector is how positions moved; set update_positions = true")
         return scalars, moves
 
     def _node_inputs(self, graph: Graph) -> Float[Array, "node _"]:
@@ -226,15 +201,11 @@ class EGNN(nn.Module):
         dtype = nodes["positions"].dtype
         if self.velocity:
             parts.append(safe_norm(nodes[self.velocity])[:, None])
-        parts += [
-            nodes[name].reshape(len(nodes["species"]), -1) for name in self.scalars
-        ]
+        parts += [nodes[name].reshape(len(nodes["species"]), -1) for name in self.scalars]
         if len(self.elements) > 1 or not parts:
             known = jnp.asarray(self.elements or (0,), jnp.int32)
             one_hot = (nodes["species"][:, None] == known[None, :]).astype(dtype)
-            power = nodes["species"].astype(dtype) / max(
-                max(self.elements, default=1), 1
-            )
+            power = nodes["species"].astype(dtype) / max(max(self.elements, default=1), 1)
             parts += [one_hot * (power**k)[:, None] for k in range(3)]
         return jnp.concatenate(parts, -1)
 

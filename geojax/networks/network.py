@@ -27,9 +27,7 @@ class Network(Protocol):
     for the data: `elements` (empty) and `average_neighbors` (None); see `fit_to_data`.
     """
 
-    cutoff: (
-        float  # [Å]; edges longer than this must not change the output; may be infinite
-    )
+    cutoff: float  # [Å]; edges longer than this must not change the output; may be infinite
     irreps_out: str  # of each node's output
 
     def init(self, key: Any, graph: Graph) -> Any:
@@ -37,14 +35,12 @@ class Network(Protocol):
         ...
 
     def apply(self, params: Any, graph: Graph) -> IrrepsArray:
-        """`[node, irreps_out]`. Rows of padding nodes are arbitrary but finite; pooling masks them."""
+        """`[node, irreps_out]`. Rows of padding nodes are arbitrary but finite."""
         ...
 
 
 def _fields(kind: type) -> dict[str, dataclasses.Field]:
-    return {
-        f.name: f for f in dataclasses.fields(kind) if f.init and f.name not in LINEN
-    }
+    return {f.name: f for f in dataclasses.fields(kind) if f.init and f.name not in LINEN}
 
 
 def from_table(table: Mapping[str, Any]) -> Any:
@@ -55,9 +51,7 @@ def from_table(table: Mapping[str, Any]) -> Any:
         ValueError: a field is given under two names, or no name is given.
     """
     if "name" not in table:
-        raise ValueError(
-            f"a network table has a name; got {sorted(table)}; add name = 'nequip'"
-        )
+        raise ValueError(f"a network table has a name; got {sorted(table)}; add name = 'nequip'")
     kind = NETWORKS[table["name"]]
     fields = _fields(kind)
     values = {}
@@ -71,9 +65,7 @@ def from_table(table: Mapping[str, Any]) -> Any:
                 f"{did_you_mean(key, fields)}"
             )
         if field in values:
-            raise ValueError(
-                f"a field is given once; {field!r} came twice (also as {key!r})"
-            )
+            raise ValueError(f"a field is given once; {field!r} came twice (also as {key!r})")
         values[field] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
@@ -87,24 +79,20 @@ def to_table(network: Any) -> dict[str, Any]:
             "@NETWORKS.register('its-name')"
         )
     values = {name: getattr(network, name) for name in _fields(type(network))}
-    return {"name": names[type(network)]} | {
-        k: v for k, v in values.items() if v is not None
-    }
+    return {"name": names[type(network)]} | {k: v for k, v in values.items() if v is not None}
 
 
 def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     """The network with the fields that wait for the data filled in from the training samples.
 
-    `elements`: the atomic numbers that occur; `average_neighbors`: the mean number of edges per node.
-    Fields that are set already stay as they are.
+    `elements`: the atomic numbers that occur; `average_neighbors`: the mean number of edges per
+    node. Fields that are set already stay as they are.
 
     Raises:
         ValueError: the data hold elements that the network was not made for.
     """
     fields = _fields(type(network))
-    found = sorted(
-        {int(z) for s in samples for z in np.unique(s.graph.nodes["species"])}
-    )
+    found = sorted({int(z) for s in samples for z in np.unique(s.graph.nodes["species"])})
     changes: dict[str, Any] = {}
     if "elements" in fields:
         if not network.elements:

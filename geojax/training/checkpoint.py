@@ -1,7 +1,7 @@
 """Checkpoints of the whole state by orbax, with hashes, the last few and the best.
 
-orbax restores a file with a flipped bit without a word, so every checkpoint carries the SHA-256 of its
-leaves, checked when it is read; a damaged one is passed over for the one before.
+orbax restores a file with a flipped bit without a word, so every checkpoint carries the SHA-256 of
+its leaves, checked when it is read; a damaged one is passed over for the one before.
 """
 
 import hashlib
@@ -88,7 +88,9 @@ class Checkpoints:
         except Exception as error:
             raise Damaged(f"checkpoint {path} cannot be read ({type(error).__name__})") from error
         if _hash(leaves) != record["sha256"]:
-            raise Damaged(f"checkpoint {path} is damaged: its SHA-256 is not the one written with it")
+            raise Damaged(
+                f"checkpoint {path} is damaged: its SHA-256 is not the one written with it"
+            )
         want = jax.tree.leaves(like)
         if [x.shape for x in want] != [x.shape for x in leaves]:
             raise ValueError(

@@ -1,7 +1,8 @@
 """Data that do not fit on the device pass through it in chunks of one shape.
 
-The structures are dealt to chunks once, by the seed. Every chunk is padded to the same sizes, so that
-one compiled epoch serves them all; while one is trained on, the next is put together and copied.
+The structures are dealt to chunks once, by the seed. Every chunk is padded to the same sizes, so
+that one compiled epoch serves them all; while one is trained on, the next is put together and
+copied.
 """
 
 from collections.abc import Sequence

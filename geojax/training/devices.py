@@ -23,7 +23,7 @@ def data_mesh(devices: int | None = None) -> Mesh:
     count = len(there) if devices is None else devices
     if not 1 <= count <= len(there):
         raise ValueError(
-            f"a run uses devices that exist; {count} were asked for and {jax.default_backend()} has "
+            f"a run uses devices that exist; {count} asked for, {jax.default_backend()} has "
             f"{len(there)}"
         )
     return Mesh(np.array(there[:count]), (AXIS,))

@@ -13,8 +13,8 @@ class History:
 
     Args:
         path: of the file; rewritten when a run resumes at an earlier line.
-        watch: the metric that decides what is best, without its "valid." prefix; "loss" falls back to
-            the training loss where there are no validation data. Accuracies are better higher.
+        watch: the metric that decides what is best, without its "valid." prefix; "loss" falls back
+            to the training loss where there are no validation data. Accuracies are better higher.
     """
 
     def __init__(self, path: Path, watch: str = "loss"):

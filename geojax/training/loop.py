@@ -1,12 +1,12 @@
 """`fit`: the only Python loop of training. It calls compiled programs, validates, saves and stops.
 
-A run lives in a folder: `metrics.jsonl` (a line per validation), `plan.json`, `checkpoints/`. The same
-call on the same folder goes on where the last one ended and gives the run that it would have given.
+A run lives in a folder: `metrics.jsonl` (a line per validation), `plan.json`, `checkpoints/`. The
+same call on the same folder goes on where the last one ended and gives the run that it would have
+given.
 """
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,9 +116,7 @@ class _Part(NamedTuple):
     stop: int
 
 
-def fit(
-    run: Prepared, options: Options, folder: Path, console: Console, seen: Compilations
-) -> Fit:
+def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: Compilations) -> Fit:
     """Train to the end, the patience or a signal.
 
     Args:
@@ -196,14 +194,15 @@ class _Feed:
         chunks = len(self._run.chunks)
         if chunks > 1:  # the program runs on while the host prepares
             following = (chunk + 1) % chunks
-            held = {chunk: self._held[chunk], following: put(self._run.chunks[following], self._run.mesh)}
+            held = {
+                chunk: self._held[chunk],
+                following: put(self._run.chunks[following], self._run.mesh),
+            }
             self._held = held
         return state, np.asarray(losses), {k: np.asarray(v) for k, v in sums.items()}
 
 
-def _next_part(
-    step: int, goal: int, run: Prepared, options: Options, pace: float | None
-) -> _Part:
+def _next_part(step: int, goal: int, run: Prepared, options: Options, pace: float | None) -> _Part:
     """As many steps as fit into one call: up to the goal, the end of a chunk, and the time."""
     order, chunks = run.plan.order, len(run.chunks)
     most = 8 if pace is None else max(1, int(options.call_seconds / pace))

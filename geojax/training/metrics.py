@@ -22,7 +22,11 @@ def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4
     """
     sums = {}
     for name in leaves(batch.labels):
-        value, label, mask = leaf(predicted, name), leaf(batch.labels, name), leaf(batch.masks, name)
+        value, label, mask = (
+            leaf(predicted, name),
+            leaf(batch.labels, name),
+            leaf(batch.masks, name),
+        )
         if value is None:
             continue
         if jnp.issubdtype(label.dtype, jnp.integer) and value.ndim == label.ndim + 1:

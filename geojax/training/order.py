@@ -1,10 +1,11 @@
-"""Which structures make up which batch: the shuffle inside the program, and the size that bounds it.
+"""Which structures make up which batch: the shuffle inside the program, and its largest batch.
 
-A store's slots are `steps * batch_size`, the last of them empty when the data do not divide. The slots
-are cut into `strata` equal runs. Each pass shuffles every run by itself, and each batch takes the same
-number from every run. One stratum is the plain shuffle. As many strata as a batch has structures, over
-data sorted by size, give batches of nearly equal size, so that a static budget wastes little on data
-from 3 to 29 atoms; the largest batch that can occur is known exactly beforehand.
+A store's slots are `steps * batch_size`, the last of them empty when the data do not divide. The
+slots are cut into `strata` equal runs. Each pass shuffles every run by itself, and each batch
+takes the same number from every run. One stratum is the plain shuffle. As many strata as a batch
+has structures, over data sorted by size, give batches of nearly equal size, so that a static
+budget wastes little on data from 3 to 29 atoms; the largest batch that can occur is known exactly
+beforehand.
 """
 
 from collections.abc import Sequence
@@ -79,7 +80,9 @@ def fit_order(
     nodes, edges = bounds[strata]
     n_node = _rounded(nodes + 1)
     n_edge = n_node * slots if slots is not None else _rounded(max(edges, 1))
-    return Order(steps, batch_size, strata, devices, Budget(n_node, n_edge, batch_size // devices + 1))
+    return Order(
+        steps, batch_size, strata, devices, Budget(n_node, n_edge, batch_size // devices + 1)
+    )
 
 
 def _rounded(n: int) -> int:
@@ -101,9 +104,7 @@ def sort_by_size(samples: Sequence[Sample]) -> np.ndarray:
     return np.argsort([int(s.graph.n_edge[0]) for s in samples], kind="stable")
 
 
-def shuffled(
-    key: Array, order: Order, count: Int[Array, ""]
-) -> Int[Array, "steps device share"]:
+def shuffled(key: Array, order: Order, count: Int[Array, ""]) -> Int[Array, "steps device share"]:
     """The samples of each batch of one pass, -1 in empty places (they come last).
 
     Args:

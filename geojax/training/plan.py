@@ -1,7 +1,7 @@
 """What a run is going to cost, known and printed before its first step, and then enforced.
 
-All programs are compiled ahead of time. A compiled program refuses other shapes instead of compiling
-again, and `Compilations` counts what jax compiles besides.
+All programs are compiled ahead of time. A compiled program refuses other shapes instead of
+compiling again, and `Compilations` counts what jax compiles besides.
 """
 
 import time

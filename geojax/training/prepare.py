@@ -50,10 +50,14 @@ def prepare(
     sizes = [_size(s) for s in train]
     dealt = dict(limit=options.data_limit, dtype=dtype, seed=options.seed)
     chunks = Chunks(train, **dealt)
-    order = _common([
-        fit_order([sizes[i] for i in members], options.batch_size, devices=mesh.size, slots=slots)
-        for members in chunks.members
-    ])
+    order = _common(
+        [
+            fit_order(
+                [sizes[i] for i in members], options.batch_size, devices=mesh.size, slots=slots
+            )
+            for members in chunks.members
+        ]
+    )
     if order.strata > 1:
         chunks = Chunks(train, by_size=True, **dealt)
     steps = order.steps * len(chunks)

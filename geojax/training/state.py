@@ -19,8 +19,8 @@ class TrainState(NamedTuple):
         ema: their running average, what is evaluated and kept; the same tree as `params`.
         moments: the optimizer's.
         scale: times the learning rate (lowered on a plateau by the host).
-        bad: the first step whose loss or gradient was not finite, -1 while there is none. Such a step
-            changes nothing, so the state stays the last good one.
+        bad: the first step whose loss or gradient was not finite, -1 while there is none. Such a
+            step changes nothing, so the state stays the last good one.
     """
 
     step: Int[Array, ""]

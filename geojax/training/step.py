@@ -1,9 +1,9 @@
 """One step, one epoch, one evaluation: pure functions, compiled whole by `training.plan`.
 
-The epoch is a loop *inside* the program over the steps `[start, stop)`: it shuffles, builds each batch
-from the store, and takes the step, without the host. As the bounds are arguments, the same compiled
-program runs one step, a part of an epoch (to answer a signal in time) or many epochs, which is why
-fused and single steps are equal bit by bit.
+The epoch is a loop *inside* the program over the steps `[start, stop)`: it shuffles, builds each
+batch from the store, and takes the step, without the host. As the bounds are arguments, the same
+compiled program runs one step, a part of an epoch (to answer a signal in time) or many epochs,
+which is why fused and single steps are equal bit by bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,12 +69,12 @@ def make_epoch(
     order: Order,
     seed: int,
 ) -> Callable[..., tuple[TrainState, Float[Array, "2"], Sums]]:
-    """`run(state, store, count, chunk, start, stop) -> (state, [sum of losses, steps], error sums)`.
+    """`run(state, store, count, chunk, start, stop) -> (state, [loss sum, steps], error sums)`.
 
-    `start` and `stop` count the steps over this chunk of the data since the beginning of the training,
-    so that pass `p` over the chunk is `[p * order.steps, (p + 1) * order.steps)`. The order depends on
-    the seed, the chunk and the pass alone: a resumed run sees what the uninterrupted one would have
-    seen. The loop ends at the first step that is not finite.
+    `start` and `stop` count the steps over this chunk of the data since the beginning of the
+    training, so that pass `p` over the chunk is `[p * order.steps, (p + 1) * order.steps)`. The
+    order depends on the seed, the chunk and the pass alone: a resumed run sees what the
+    uninterrupted one would have seen. The loop ends at the first step that is not finite.
     """
 
     def ids_of(turn: Int[Array, ""], chunk: Int[Array, ""], count: Int[Array, ""]) -> Array:

@@ -1,0 +1,280 @@
+"""`train`: from a network and labelled structures to a `Model`."""
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from geojax.datasets import Dataset, reference_energies
+from geojax.elements import symbol
+from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
+from geojax.model import Card, Model, references
+from geojax.networks import fit_to_data, to_table
+from geojax.potential import Output, predict_fn
+from geojax.training.loop import Options, fit
+from geojax.training.losses import Term, terms_from_table
+from geojax.training.optimizer import Optimizer
+from geojax.training.plan import Compilations
+from geojax.training.prepare import prepare
+
+__all__ = ["train"]
+
+DERIVED = ("forces", "stress")
+FORCE_FIELD_LOSS = {"energy": 1.0, "forces": 10.0, "stress": 10.0}
+
+
+def train(
+    network: Any,
+    data: Dataset,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    loss: Mapping[str, Any] | None = None,
+    outputs: Sequence[Output] | None = None,
+    E0s: str | Mapping[Any, float] = "auto",
+    normalise: bool = True,
+    optimizer: Optimizer | None = None,
+    options: Options | None = None,
+    layout: str = "list",
+    folder: str | Path | None = None,
+    name: str | None = None,
+    console: Console | None = None,
+) -> Model:
+    """A trained model; the test set is not touched.
+
+    Args:
+        network: fields that wait for the data are filled in (`networks.fit_to_data`).
+        data: `train` and `valid` structures, and a card.
+        epochs, batch_size, learning_rate: in place of those in `options` and `optimizer`.
+        loss: as `losses.terms_from_table`; the labelled energy, forces and stress by default.
+        outputs: what the network's output means; an energy by default.
+        E0s: "isolated", "average", an explicit table, or "auto": isolated where the data bring
+        them.
+        normalise: set scale and shift of outputs that have none from the training labels.
+        layout: of the edges, "list" or "table" (see `graphs.messages`).
+        folder: of the run; a run that is there already is continued. A temporary one by default.
+        name: of the model; the data's name by default.
+
+    Raises:
+        ValueError: the loss needs labels that no training structure has; the folder holds a run
+            with other settings; and whatever `prepare` and `fit` refuse.
+    """
+    console = console or Console(stderr=True)
+    options = _changed(options or Options(), epochs=epochs, batch_size=batch_size)
+    optimizer = _changed(optimizer or Optimizer(), learning_rate=learning_rate)
+    outputs = tuple(outputs or (Output(),))
+    terms = terms_from_table(loss or _default_loss(data.train, outputs))
+    _check_labels(terms, data.train, outputs)
+    wanted = {term.property for term in terms}
+    forces, stress = (name in wanted for name in DERIVED)
+    card = Card(
+        name=name or data.name,
+        licence=str(data.card.get("licence", "")),
+        outputs=outputs,
+        E0s=_E0s(E0s, data, outputs),
+        elements=tuple(sorted({int(z) for s in data.train for z in np.unique(s.species)})),
+        forces=forces,
+        stress=stress,
+        dtype=options.dtype,
+        data=_data_record(data),
+    )
+    splits = {"train": data.train, "valid": data.valid}
+    slots = None if layout == "list" else _slots(splits, network)
+    samples = {
+        split: [_sample(s, network, card, wanted, slots) for s in structures]
+        for split, structures in splits.items()
+    }
+    network = fit_to_data(network, samples["train"])
+    if normalise:
+        card = replace(card, outputs=_normalised(card, terms, samples["train"]))
+    settings = _settings(network, card, terms, optimizer, options, layout)
+    with tempfile.TemporaryDirectory() as scratch, Compilations() as seen:
+        where = Path(folder or scratch)
+        _remember(where, settings)
+        predict = predict_fn(network, card.outputs, forces=forces, stress=stress)
+        run = prepare(
+            network.init,
+            predict,
+            samples["train"],
+            samples["valid"],
+            terms,
+            optimizer,
+            options,
+            slots=slots,
+        )
+        console.print(run.plan.table())
+        found = fit(run, options, where, console, seen)
+    record = settings | {
+        "seconds": found.seconds,
+        "compilations": found.compilations,
+        "steps": found.history[-1]["step"] if found.history else 0,
+        "plan": found.plan.record(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax")},
+    }
+    best = min(found.history, key=lambda line: line.get("valid.loss", line["loss"]), default={})
+    metrics = {k: v for k, v in best.items() if k.startswith("valid.") or k == "epoch"}
+    return Model(network, found.params, replace(card, training=record, metrics=metrics))
+
+
+def _changed(settings: Any, **changes: Any) -> Any:
+    return replace(settings, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _default_loss(structures: Sequence[Structure], outputs: Sequence[Output]) -> dict[str, Any]:
+    """Labelled energy, forces and stress of an energy model; the square error of other outputs."""
+    table: dict[str, Any] = {}
+    for output in outputs:
+        if output.name != "energy":
+            label = next((leaf(s.properties, output.name) for s in structures), None)
+            classes = label is not None and np.asarray(label).dtype.kind in "iu"
+            table[output.name] = {"kind": "cross-entropy" if classes else "mse"}
+            continue
+        for name, weight in FORCE_FIELD_LOSS.items():
+            if any(leaf(s.properties, name) is not None for s in structures):
+                table[name] = weight
+    return table
+
+
+def _check_labels(
+    terms: Sequence[Term], structures: Sequence[Structure], outputs: Sequence[Output]
+) -> None:
+    predicted = {output.name for output in outputs}
+    if "energy" in predicted:
+        predicted |= {"energies", *DERIVED}
+    labelled = {name for s in structures for name in leaves(s.properties)}
+    for term in terms:
+        if term.property not in labelled:
+            raise ValueError(
+                f"the loss needs labels; no training structure has {term.property!r}; there are: "
+                f"{', '.join(sorted(labelled)) or 'none'}; take it out of the loss, or name the "
+                "key that holds it when the data are read"
+            )
+        if term.property not in predicted:
+            raise ValueError(
+                f"the loss needs predictions; {term.property!r} is no output of the model; "
+                f"there are: {', '.join(sorted(predicted))}"
+            )
+    if "stress" in {term.property for term in terms}:
+        for number, s in enumerate(structures):
+            if s.properties.stress is not None and not (all(s.pbc) and s.cell is not None):
+                raise ValueError(
+                    "stress exists where three lattice vectors repeat; training structure "
+                    f"{number} has a stress label and pbc {s.pbc}"
+                )
+
+
+def _E0s(how: Any, data: Dataset, outputs: Sequence[Output]) -> dict[int, float]:
+    if not any(output.name == "energy" for output in outputs):
+        return {}
+    if how == "auto":
+        how = "isolated" if data.card.get("E0s") else "average"
+    return reference_energies(data, how)
+
+
+def _sample(
+    structure: Structure, network: Any, card: Card, wanted: set[str], slots: int | None
+) -> Sample:
+    """The graph and the labels that the loss asks for, relative to their references."""
+    own = leaves(references(card, structure))
+    labels = {
+        name: value - own[name] if name in own else value
+        for name, value in leaves(structure.properties).items()
+        if name in wanted
+    }
+    labels = replace_leaves(Properties(), labels)
+    nearest = getattr(network, "nearest", None)
+    return sample(structure, network.cutoff, nearest=nearest, slots=slots, labels=labels)
+
+
+def _slots(splits: Mapping[str, Sequence[Structure]], network: Any) -> int:
+    """The most neighbours that any node has."""
+    most = 1
+    for structures in splits.values():
+        for structure in structures:
+            receivers = sample(structure, network.cutoff).graph.receivers
+            most = max(most, int(np.bincount(receivers, minlength=1).max()))
+    return most
+
+
+def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> tuple[Output, ...]:
+    """Scales and shifts from the training labels, for outputs that have none.
+
+    An energy: the root mean square of the force components (or of the energy per atom where there
+    are no forces), and the mean energy per atom above E0. Others: standard deviation and mean.
+    """
+    kinds = {term.property: term.kind for term in terms}
+    result = []
+    for output in card.outputs:
+        values = [leaf(s.labels, output.name) for s in train]
+        known = [np.asarray(v, np.float64) for v in values if v is not None]
+        plain = output.scale == 1.0 and output.shift == 0.0
+        skip = not plain or not known or output.relative_to
+        if skip or kinds.get(output.name) == "cross-entropy":
+            result.append(output)
+        elif output.name == "energy":
+            atoms = [len(s.graph.nodes["species"]) for s in train if s.labels.energy is not None]
+            per_atom = np.array([e / n for e, n in zip(known, atoms, strict=True)])
+            forces = [s.labels.forces for s in train if s.labels.forces is not None]
+            spread = np.concatenate(forces) if forces else per_atom - per_atom.mean()
+            scale = float(np.sqrt(np.mean(np.square(spread)))) or 1.0
+            result.append(replace(output, scale=scale, shift=float(per_atom.mean())))
+        else:
+            every = np.concatenate([v.reshape(-1) for v in known])
+            scalar = output.irreps in ("0e", "1x0e")
+            centre = every.mean() if scalar else 0.0
+            scale = float(np.sqrt(np.mean(np.square(every - centre)))) or 1.0
+            result.append(replace(output, scale=scale, shift=float(centre)))
+    return tuple(result)
+
+
+def _data_record(data: Dataset) -> dict[str, Any]:
+    keep = ("licence", "level", "citation", "source", "units")
+    return {
+        "name": data.name,
+        "counts": {split: len(getattr(data, split)) for split in ("train", "valid", "test")},
+        **{key: data.card[key] for key in keep if key in data.card},
+    }
+
+
+def _settings(network, card, terms, optimizer, options, layout) -> dict[str, Any]:
+    settings = {
+        "network": to_table(network),
+        "outputs": [asdict(output) for output in card.outputs],
+        "E0s": {symbol(z): e for z, e in card.E0s.items()},
+        "loss": [asdict(term) for term in terms],
+        "optimizer": asdict(optimizer),
+        "options": asdict(options),
+        "layout": layout,
+        "data": dict(card.data),
+    }
+    return json.loads(json.dumps(settings))
+
+
+FREE = ("checkpoint_seconds", "call_seconds")  # may change between two calls of one run
+
+
+def _remember(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a run, or compare with those of the run that is there."""
+    path = folder / "settings.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=1))
+        return
+    before = json.loads(path.read_text())
+    strip = lambda s: s | {"options": {k: v for k, v in s["options"].items() if k not in FREE}}
+    old, new = strip(before), strip(settings)
+    changed = [key for key in new if new[key] != old.get(key)]
+    if changed:
+        raise ValueError(
+            f"a run folder holds one run; {folder} was started with other settings for "
+            f"{', '.join(changed)}; choose another folder, or delete this one to start again"
+        )
