@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from geojax.metrics import summary
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.chunks import Chunks
 from geojax.training.devices import put
 from geojax.training.history import History
-from geojax.training.metrics import summary
 from geojax.training.order import Order, shuffled
 from geojax.training.plan import Compilations, Plan
 from geojax.training.progress import Progress

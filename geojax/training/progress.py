@@ -13,7 +13,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from geojax.training.metrics import in_words
+from geojax.metrics import in_words
 
 __all__ = ["Progress"]
 

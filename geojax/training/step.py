@@ -15,8 +15,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from geojax.graphs import Batch, Graph, Properties, Store, take
+from geojax.metrics import error_sums
 from geojax.training.losses import Term, term_sums, weighted_loss
-from geojax.training.metrics import error_sums
 from geojax.training.order import Order, shuffled
 from geojax.training.state import TrainState, update
 

@@ -1,0 +1,220 @@
+"""The command `geojax`; nothing heavy is imported before a command runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Equivariant networks on molecules, crystals and point clouds: train, certify, export.",
+)
+
+ModelArg = Annotated[str, typer.Argument(help="a name, a model folder, or a .geojax file")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
+BAD_INPUT = (ValueError, KeyError, FileNotFoundError, ImportError, TypeError, OSError)
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help="a TOML file, see experiments/")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="table.key=value …")] = None,
+    folder: Annotated[Path | None, typer.Option(help="of the run; default runs/<name>")] = None,
+):
+    """Train as an experiment says, test, and save the model. The same command resumes."""
+    from geojax import zoo
+    from geojax.config import read, run
+
+    study = read(experiment, overrides or [])
+    where = folder or Path("runs") / study.name
+    model, results = run(study, where, _console())
+    zoo.save(model, where / "model")
+    _show_errors(study.name, results.get("test", {}), results.get("baseline"))
+    _say(f"model saved in {where / 'model'}")
+
+
+@app.command()
+def evaluate(
+    model: ModelArg,
+    data: Annotated[str, typer.Argument(help="a data set's name, or a file")],
+    split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "test",
+    to_json: Json = None,
+):
+    """Errors of a model on labelled structures, beside a baseline that looks at no geometry."""
+    from geojax.config import evaluate as errors_of
+    from geojax.metrics import constant_baseline
+    from geojax.zoo import load
+
+    structures, train_set = _structures(data, split)
+    errors = errors_of(load(model), structures)
+    _show_errors(f"{model} on {data}", errors, constant_baseline(train_set, structures))
+    _write(to_json, {"model": model, "data": data, "split": split, "errors": errors})
+
+
+@app.command()
+def predict(
+    model: ModelArg,
+    structures: Annotated[Path, typer.Argument(help="a file of structures")],
+    output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
+    properties: Annotated[
+        str | None, typer.Option(help="such as energy,forces,stress; default: what was trained")
+    ] = None,
+):
+    """Write predictions as geojax_energy, geojax_forces, …; labels that are there stay."""
+    from geojax.datasets import formats
+    from geojax.inference import predict as run
+    from geojax.zoo import load
+
+    found = formats.read(structures).structures
+    wanted = None if properties is None else tuple(properties.split(","))
+    formats.write(output, found, run(load(model), found, wanted))
+    _say(f"{len(found)} structures written to {output}")
+
+
+@app.command()
+def export(
+    model: ModelArg,
+    output: Annotated[Path, typer.Argument(help="a .geojax file to write")],
+    platforms: Annotated[str, typer.Option(help="separated by commas")] = "cpu,cuda,tpu",
+):
+    """Write one file that runs on cpu, cuda and tpu without the model's code."""
+    from geojax.inference import export as write
+    from geojax.zoo import load
+
+    write(load(model), output, platforms=tuple(platforms.split(",")))
+    _say(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def certify(
+    model: ModelArg,
+    save: Annotated[bool, typer.Option(help="store the certificate in the model folder")] = False,
+    to_json: Json = None,
+):
+    """Measure a model's symmetry and physics. Exit code 1 if a check does not pass."""
+    from geojax import zoo
+    from geojax.checks import certify as measure
+
+    found = zoo.load(model)
+    certificate = measure(found)
+    _print(certificate.table())
+    _write(to_json, certificate.record())
+    if save:
+        zoo.save(found.replace_card(certificate=certificate.record()), Path(model))
+    raise typer.Exit(0 if certificate.passed else 1)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="a model, a .geojax file, or the folder of a run")],
+):
+    """What is in a model, an artifact or a run: card, plan, certificate, last figures."""
+    from geojax.zoo import describe
+
+    for part in describe(path):
+        _print(part)
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="a data set's name, or a file")],
+):
+    """What is in a data set or file: counts, elements, labels found, used and ignored."""
+    from geojax.datasets import inspect_data
+
+    _print(inspect_data(source))
+
+
+@app.command()
+def doctor():
+    """Versions, devices, and whether this jax computes right numbers."""
+    from geojax.checks.doctor import report
+
+    sound = report(_console())
+    raise typer.Exit(0 if sound else 1)
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="networks, products, datasets, …")] = None,
+):
+    """The names that can be used: networks, products, datasets, models, losses, optimizers."""
+    from geojax import datasets, networks, products, training, zoo
+    from geojax.registry import did_you_mean
+
+    tables = {
+        "networks": networks.NETWORKS,
+        "products": products.PRODUCTS,
+        "datasets": datasets.DATASETS,
+        "models": zoo.names(),
+        "losses": training.LOSSES,
+        "optimizers": training.OPTIMIZERS,
+        "schedules": training.SCHEDULES,
+    }
+    if kind is not None and kind not in tables:
+        raise KeyError(f"there is no list of {kind!r}; {did_you_mean(kind, tables)}")
+    for name in [kind] if kind else tables:
+        print(f"{name}: {' '.join(sorted(tables[name]))}")
+
+
+def main() -> None:
+    """Run the command; bad input ends with its message and exit code 2, not with a traceback."""
+    try:
+        app()
+    except BAD_INPUT as error:
+        if "--traceback" in sys.argv:
+            raise
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        _console().print(f"[bold red]error[/] {type(error).__name__}: ", end="")
+        print(text, file=sys.stderr)
+        sys.exit(2)
+
+
+def _structures(source: str, split: str) -> tuple[Any, Any]:
+    """The structures of a file or of a split, and those that a baseline may be fitted on."""
+    from geojax import datasets
+
+    if Path(source).exists():
+        found = datasets.formats.read(source).structures
+        return found, found
+    chosen = datasets.load(source)
+    return getattr(chosen, split), chosen.train
+
+
+def _show_errors(title: str, errors: dict[str, float], baseline: dict[str, float] | None) -> None:
+    from rich.table import Table
+
+    from geojax.metrics import in_words
+
+    table = Table("", "model", *["no geometry"] * bool(baseline), title=title)
+    mine, other = in_words(errors), in_words(baseline or {})
+    for name, value in mine.items():
+        table.add_row(name, value, *[other.get(name, "")] * bool(baseline))
+    _print(table)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console().print(what)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _write(path: Path | None, record: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(record, indent=1))

@@ -1,0 +1,166 @@
+"""`Experiment`: a study as one TOML file, its overrides, and running it.
+
+[data]       name = "ethanol"              or train = "train.xyz", valid = 0.1, …
+[network]    name = "nequip", and fields of that network
+[[outputs]]  name = "targets.mu", …        (an energy by default)
+[loss]       energy = 1.0, forces = {weight = 10.0, kind = "huber"}
+[optimizer]  learning_rate = 0.01, …
+[train]      epochs = 100, …; E0s, layout and normalise too
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from geojax.datasets import Dataset, from_files, load
+from geojax.inference import predict
+from geojax.metrics import compare, constant_baseline
+from geojax.model import Model
+from geojax.networks import from_table
+from geojax.potential import Output
+from geojax.registry import did_you_mean
+from geojax.training import Optimizer, Options, terms_from_table, train
+
+__all__ = ["Experiment", "evaluate", "read", "run"]
+
+TABLES = ("name", "data", "network", "outputs", "loss", "optimizer", "train")
+OF_TRAIN = ("E0s", "layout", "normalise")  # arguments of `train` that are not in `Options`
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A study, checked: every key is known and every value has been turned into its type."""
+
+    name: str
+    data: Mapping[str, Any]
+    network: Any
+    outputs: tuple[Output, ...] | None = None
+    loss: Mapping[str, Any] | None = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    options: Options = field(default_factory=Options)
+    E0s: Any = "auto"
+    layout: str = "list"
+    normalise: bool = True
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a TOML file, with `table.key=value` overrides (values in TOML).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not TOML, or an override without "=".
+        KeyError: an unknown table or key; the nearest known one is named.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"an experiment is a TOML file; {path}: {error}") from error
+    for override in overrides:
+        _override(table, override)
+    return from_tables({"name": path.stem} | table)
+
+
+def from_tables(table: Mapping[str, Any]) -> Experiment:
+    """The experiment that the tables of a TOML file describe; raises as `read`."""
+    _known(table, TABLES, "an experiment")
+    for name in ("data", "network"):
+        if name not in table:
+            raise ValueError(f"an experiment has a table [{name}]; got {sorted(table)}")
+    options = dict(table.get("train", {}))
+    more = {key: options.pop(key) for key in OF_TRAIN if key in options}
+    outputs = table.get("outputs")
+    loss = table.get("loss")
+    if loss is not None:
+        terms_from_table(loss)
+    return Experiment(
+        name=table["name"],
+        data=table["data"],
+        network=from_table(table["network"]),
+        outputs=None if outputs is None else tuple(_build(Output, o, "outputs") for o in outputs),
+        loss=loss,
+        optimizer=_build(Optimizer, table.get("optimizer", {}), "optimizer"),
+        options=_build(Options, options, "train", extra=OF_TRAIN),
+        **more,
+    )
+
+
+def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in table:
+        if key not in known:
+            raise KeyError(f"{what} has no {key!r}; {did_you_mean(key, known)}")
+
+
+def _build(kind: type, table: Mapping[str, Any], what: str, extra: Sequence[str] = ()) -> Any:
+    known = [f.name for f in fields(kind)]
+    _known(table, [*known, *extra], f"[{what}]")
+    return kind(**table)
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Set one value: `network.channels=64`, `data.name="ethanol"`, also without the quotes."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"an override is table.key=value; got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    for name in path:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{name!r} in the override {override!r} is a value, not a table")
+    table[last] = value
+
+
+def data_of(table: Mapping[str, Any]) -> Dataset:
+    """The data set that a table names: `name` and its options, or files (`train`, `valid`, …)."""
+    options = dict(table)
+    if "name" in options and "train" not in options:
+        return load(options.pop("name"), **options)
+    return from_files(**options)
+
+
+def run(
+    experiment: Experiment, folder: str | Path, console: Console | None = None
+) -> tuple[Model, dict[str, Any]]:
+    """Train and test; the model and the results, which are also written to the folder.
+
+    `results.json` holds the test errors of the model and of a baseline that looks at no geometry.
+    """
+    folder = Path(folder)
+    data = data_of(experiment.data)
+    model = train(
+        experiment.network,
+        data,
+        loss=experiment.loss,
+        outputs=experiment.outputs,
+        E0s=experiment.E0s,
+        normalise=experiment.normalise,
+        optimizer=experiment.optimizer,
+        options=experiment.options,
+        layout=experiment.layout,
+        folder=folder,
+        name=experiment.name,
+        console=console,
+    )
+    results = {"name": experiment.name, "seconds": model.card.training["seconds"]}
+    results |= {"valid": dict(model.card.metrics)}
+    if data.test:
+        results["test"] = evaluate(model, data.test)
+        results["baseline"] = constant_baseline(data.train, data.test)
+        tested = {f"test.{name}": value for name, value in results["test"].items()}
+        model = model.replace_card(metrics={**model.card.metrics, **tested})
+    (folder / "results.json").write_text(json.dumps(results, indent=1))
+    return model, results
+
+
+def evaluate(model: Any, structures: Sequence[Any]) -> dict[str, float]:
+    """Errors of a model (or an opened artifact) on labelled structures."""
+    return compare(predict(model, structures), structures)

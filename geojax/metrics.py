@@ -1,0 +1,138 @@
+"""How wrong predictions are: sums that add up over batches and devices, and their report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from geojax.graphs import Batch, Properties, Structure, leaf, leaves
+
+__all__ = ["compare", "constant_baseline", "error_sums", "in_words", "summary"]
+
+# What people read in thousandths.
+MILLI = {
+    "energy": "meV",
+    "energy_per_atom": "meV/atom",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+}
+
+
+def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4"]]:
+    """For each labelled property: sums of |error|, error², right classes, and the count.
+
+    Components of vectors and tensors count one by one.
+    """
+    sums = {}
+    for name in leaves(batch.labels):
+        value, label, mask = (leaf(p, name) for p in (predicted, batch.labels, batch.masks))
+        if value is None:
+            continue
+        if _classes(value, label):
+            right = jnp.where(mask, jnp.argmax(value, -1) == label, False)
+            counts = jnp.stack([right.sum(), mask.sum()]).astype(value.dtype)
+            sums[name] = jnp.concatenate([jnp.zeros(2, value.dtype), counts])
+            continue
+        sums[name] = _sums(value - label, mask)
+        if name == "energy":
+            atoms = jnp.maximum(batch.graph.n_node, 1).astype(value.dtype)
+            sums["energy_per_atom"] = _sums((value - label) / atoms, mask)
+    return sums
+
+
+def _classes(value: Any, label: Any) -> bool:
+    return label.dtype.kind in "iu" and value.ndim == label.ndim + 1
+
+
+def _sums(error: Float[Array, "row *d"], mask: Array) -> Float[Array, "4"]:
+    rows = error.reshape(len(error), -1)
+    rows = jnp.where(mask[:, None], rows, 0)
+    count = mask.sum().astype(error.dtype) * rows.shape[1]
+    return jnp.stack([jnp.abs(rows).sum(), jnp.square(rows).sum(), jnp.zeros_like(count), count])
+
+
+def summary(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Means from the sums: "forces.mae", "forces.rmse", "targets.label.accuracy", …
+
+    In geojax's units, as everything that is computed with.
+    """
+    found = {}
+    for name, value in sums.items():
+        absolute, square, right, count = np.asarray(value, np.float64)
+        if count == 0:
+            continue
+        if right or not (absolute or square):
+            found[f"{name}.accuracy"] = float(right / count)
+        if absolute or square:
+            found[f"{name}.mae"] = float(absolute / count)
+            found[f"{name}.rmse"] = float(np.sqrt(square / count))
+    return found
+
+
+def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) -> dict[str, float]:
+    """Errors of predictions on the host, in float64; named as in `summary`.
+
+    Only what is predicted and labelled is compared, structure by structure.
+    """
+    sums: dict[str, np.ndarray] = {}
+
+    def add(name: str, *parts: float) -> None:
+        sums[name] = sums.get(name, np.zeros(4)) + np.array(parts, np.float64)
+
+    for value, structure in zip(predicted, structures, strict=True):
+        for name, label in leaves(structure.properties).items():
+            mine = leaf(value, name)
+            if mine is None:
+                continue
+            mine, label = np.asarray(mine), np.asarray(label)
+            if _classes(mine, label):
+                add(name, 0, 0, (mine.argmax(-1) == label).sum(), label.size)
+                continue
+            error = mine.astype(np.float64) - label
+            add(name, np.abs(error).sum(), np.square(error).sum(), 0, error.size)
+            if name == "energy":
+                error = error / len(structure)
+                add("energy_per_atom", abs(float(error)), float(error) ** 2, 0, 1)
+    return summary(sums)
+
+
+def constant_baseline(
+    train: Sequence[Structure], structures: Sequence[Structure]
+) -> dict[str, float]:
+    """Errors of the best guess that looks at no geometry, to compare a model with.
+
+    Energies from a least-squares fit on the composition, and for everything else the mean over
+    the training labels (for forces, zero).
+    """
+    counts = lambda s: np.bincount(s.species, minlength=119)[:119]
+    labelled = [s for s in train if s.properties.energy is not None]
+    weights = None
+    if labelled:
+        composition = np.array([counts(s) for s in labelled], np.float64)
+        energies = np.array([s.properties.energy for s in labelled], np.float64)
+        weights = np.linalg.lstsq(composition, energies, rcond=None)[0]
+    means = {}
+    for name in {name for s in train for name in leaves(s.properties)} - {"energy", "forces"}:
+        values = [leaf(s.properties, name) for s in train]
+        values = [np.asarray(v) for v in values if v is not None]
+        if values[0].dtype.kind == "f" and len({v.shape for v in values}) == 1:
+            means[name] = np.mean(values, 0)
+    guesses = []
+    for s in structures:
+        energy = None if weights is None else float(counts(s) @ weights)
+        stress = means.get("stress")
+        targets = {k[8:]: v for k, v in means.items() if k.startswith("targets.")}
+        forces = np.zeros((len(s), 3))
+        guesses.append(Properties(energy, forces, stress, targets=targets))
+    return compare(guesses, structures)
+
+
+def in_words(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Each metric as people read it: meV, meV/atom, meV/Å; three digits."""
+    words = {}
+    for name, value in metrics.items():
+        unit = MILLI.get(name.rsplit(".", 1)[0])
+        words[name] = f"{1e3 * value:.3g} {unit}" if unit else f"{value:.4g}"
+    return words

@@ -1,0 +1,80 @@
+"""Real spherical harmonics of any degree as polynomials of x, y, z: no angles, no singular points.
+
+With polar axis y and component normalisation, for m > 0
+
+    Y_l,0 = Q_l0(y, r)    Y_l,+m = Q_lm(y, r) Re (z + ix)^m    Y_l,-m = Q_lm(y, r) Im (z + ix)^m
+
+where Q_lm = c_lm P_l^m(y/r) r^l / (x^2 + z^2)^(m/2) is a polynomial of y and r^2 that follows from the
+three-term recursion of the associated Legendre functions in l, started at l = m.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from geojax.arrays import unit
+
+__all__ = ["harmonics"]
+
+
+def harmonics(
+    vectors: Float[Array, "*n xyz"], lmax: int, *, normalize: bool = True
+) -> Float[Array, "*n m"]:
+    """The harmonics Y_0 ... Y_lmax of the vectors, |Y_l|^2 = 2l+1 on the unit sphere.
+
+    All derivatives are finite: the zero vector (a padding edge) has Y_0 = 1, every other component
+    zero, and zero derivatives.
+
+    Args:
+        vectors: need not be unit vectors.
+        lmax: largest degree; the result has (lmax+1)**2 components, degree after degree.
+        normalize: divide the vectors by their length. Without it the result is the solid harmonics
+            |r|^l Y_l(r/|r|), polynomials of degree l.
+
+    Raises:
+        ValueError: the vectors have not three components, or lmax < 0.
+
+    References:
+        Homeier, Steinborn, "Some properties of the coupling coefficients of real spherical
+        harmonics", 1996, https://doi.org/10.1016/S0166-1280(96)90531-X (the real basis).
+    """
+    if vectors.ndim == 0 or vectors.shape[-1] != 3:
+        raise ValueError(
+            f"harmonics are taken of vectors [..., 3]; got shape {vectors.shape}; "
+            "put x, y, z on the last axis"
+        )
+    if lmax < 0:
+        raise ValueError(f"the largest degree is 0 or more; got lmax={lmax}")
+    v = unit(vectors) if normalize else vectors
+    x, y, z = v[..., 0], v[..., 1], v[..., 2]
+    square = x * x + y * y + z * z
+    rows: list[Array] = [y] * (lmax + 1) ** 2
+    cosine, sine = jnp.ones_like(x), jnp.zeros_like(x)  # of m times the azimuth, with its radius^m
+    for m in range(lmax + 1):
+        if m > 0:
+            cosine, sine = z * cosine - x * sine, z * sine + x * cosine
+        for l, q in enumerate(_polar(m, lmax, y, square), start=m):
+            centre = l * l + l
+            rows[centre + m] = q * cosine
+            if m > 0:
+                rows[centre - m] = q * sine
+    return jnp.stack(rows, -1)
+
+
+def _polar(m: int, lmax: int, y: Array, square: Array) -> list[Array]:
+    """Q_lm for l = m ... lmax.
+
+    Dividing the recursion of P_l^m by the norms c_lm = sqrt((2l+1) (2 - [m=0]) (l-m)! / (l+m)!) gives
+    Q_lm = a_l y Q_{l-1,m} - b_l r^2 Q_{l-2,m} with the a_l, b_l below.
+    """
+    first = math.prod(1 + 1 / (2 * k) for k in range(1, m + 1)) * (1 if m == 0 else 2)
+    q = [jnp.full_like(y, math.sqrt(first))]
+    for l in range(m + 1, lmax + 1):
+        a = math.sqrt((2 * l + 1) * (2 * l - 1) / ((l - m) * (l + m)))
+        term = a * y * q[-1]
+        if l > m + 1:
+            b = a * math.sqrt((l - 1 - m) * (l - 1 + m) / ((2 * l - 1) * (2 * l - 3)))
+            term = term - b * square * q[-2]
+        q.append(term)
+    return q

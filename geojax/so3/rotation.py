@@ -1,0 +1,73 @@
+"""Rotations and reflections of spherical features: Wigner matrices from 3x3 matrices, no angles."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from geojax.so3.coupling import clebsch_gordan
+from geojax.so3.features import degree, slices
+
+__all__ = ["random_rotation", "rotate", "wigner_d"]
+
+# Wigner matrices are orthogonal only if they are computed in full precision.
+_einsum = lambda *operands: jnp.einsum(*operands, precision="highest")
+
+
+def wigner_d(
+    matrix: Float[Array, "*n 3 3"], lmax: int, *, pseudo: bool = False
+) -> tuple[Float[Array, "*n m m"], ...]:
+    """The matrices D^l, l = 0 ... lmax, that turn features of degree l as `matrix` turns vectors.
+
+    D^1 is the matrix itself, and D^l is D^(l-1) x D^1 projected on its part of largest degree:
+    polynomials in the entries, so derivatives are finite everywhere.
+
+    Args:
+        matrix: orthogonal matrices, proper or improper (with a reflection).
+        lmax: largest degree.
+        pseudo: for features of parity -(-1)**l instead of (-1)**l: times det(matrix).
+    """
+    if matrix.ndim < 2 or matrix.shape[-2:] != (3, 3):
+        raise ValueError(f"rotations are matrices [..., 3, 3]; got shape {matrix.shape}")
+    out = [jnp.ones((*matrix.shape[:-2], 1, 1), matrix.dtype)]
+    for l in range(1, lmax + 1):
+        # Columns of `project` are orthonormal: (l-1) x 1 -> l.
+        project = jnp.asarray(clebsch_gordan(l - 1, 1, l) * math.sqrt(2 * l + 1), matrix.dtype)
+        half = _einsum("...ij,jbc->...ibc", out[-1], project)
+        out.append(_einsum("iad,...ab,...ibc->...dc", project, matrix, half))
+    if pseudo:
+        sign = jnp.sum(matrix[..., 0] * jnp.cross(matrix[..., 1], matrix[..., 2]), -1)
+        out = [block * sign[..., None, None] for block in out]
+    return tuple(out)
+
+
+def rotate(
+    matrix: Float[Array, "*r 3 3"], features: Float[Array, "*n m channel"], *, pseudo: bool = False
+) -> Float[Array, "*n m channel"]:
+    """The features after a rotation of the world by `matrix` `[3, 3]`, or one for each batch entry."""
+    lmax = degree(features)
+    parts = [
+        _einsum("...ij,...jc->...ic", block, features[..., rows, :])
+        for block, rows in zip(wigner_d(matrix, lmax, pseudo=pseudo), slices(lmax), strict=True)
+    ]
+    return jnp.concatenate(parts, -2)
+
+
+def random_rotation(
+    key: Key[Array, ""], shape: tuple[int, ...] = (), *, improper: bool = False, dtype=None
+) -> Float[Array, "*n 3 3"]:
+    """Uniformly random rotations; with `improper`, each times an inversion (determinant -1).
+
+    A normalised Gaussian quaternion is uniform on the 3-sphere, the double cover of the rotations.
+    """
+    q = jax.random.normal(key, (*shape, 4), dtype)
+    q = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
+    w, x, y, z = (q[..., i] for i in range(4))
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+    return -matrix if improper else matrix
