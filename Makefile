@@ -21,12 +21,12 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
-lint: install
+lint: $(VENV)/.linters
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-format: install
+format: $(VENV)/.linters
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -40,5 +40,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "geojax needs Python 3.11 or newer with venv; found none;" \
 		"install one or name it: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
+
+$(VENV)/.linters: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@

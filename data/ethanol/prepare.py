@@ -1,43 +1,50 @@
-"""Recipe of the ethanol data set: sample with GFN2-xTB, label with PBE/def2-SVP, write extended xyz.
+"""Recipe of the ethanol data: sample with GFN2-xTB, label with PBE/def2-SVP, write extended xyz.
 
     python data/ethanol/prepare.py --workdir DIR --workers 2 [--steps sample label write]
 
 Three steps, each of which resumes where a killed one stopped:
 
 1. `sample`: Langevin dynamics with GFN2-xTB (tblite), 48 independent runs; `DIR/run-*.npz`.
-2. `label`:  energy and forces with PySCF; one JSON line per frame in `DIR/labels-*.jsonl`.
+2. `label`:  energy and forces with PySCF (`level.py`); a JSON line a frame, `DIR/labels-*.jsonl`.
 3. `write`:  whatever is labelled becomes `train.xyz`, `valid.xyz`, `test.xyz`,
    `isolated_atoms.xyz` and `data.toml` beside this file.
 
-Needs pyscf, tblite, ase, numpy (versions in `data.toml`), none of which geojax needs to read the result.
+Needs pyscf, tblite and ase (versions in `data.toml`); geojax reads the result without them.
 Energies in eV, lengths in Å, forces in eV/Å, times in fs.
 
 References:
-    Bannwarth, Ehlert, Grimme, "GFN2-xTB", J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176.
-    Perdew, Burke, Ernzerhof, Phys. Rev. Lett. 77, 3865 (1996), doi:10.1103/PhysRevLett.77.3865.
-    Weigend, Ahlrichs (def2), Phys. Chem. Chem. Phys. 7, 3297 (2005), doi:10.1039/b508541a.
-    Sun et al., "PySCF", J. Chem. Phys. 153, 024109 (2020), doi:10.1063/5.0006074.
+    Bannwarth, Ehlert, Grimme (GFN2-xTB), J. Chem. Theory Comput. 15, 1652 (2019),
+    doi:10.1021/acs.jctc.8b01176.
 """
+
+# pyright: reportMissingImports=false
+# tblite is a need of this recipe, not of geojax.
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the workers are the parallelism
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import time
+from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 import ase.build
+import ase.io
 import ase.units
 import numpy as np
 from ase.atoms import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
 from ase.geometry import get_dihedrals, get_dihedrals_derivatives
 
 HERE = Path(__file__).parent
+
+UNPAIRED = {"H": 1, "C": 2, "O": 2}  # electrons, ground states
 
 # Sampling. Run r: temperature r % 3, start (r // 3) % 2; six consecutive runs cover every pair.
 TEMPERATURES = (300.0, 450.0, 600.0)  # [K]
@@ -69,23 +76,24 @@ def start(run: int) -> Atoms:
 class Torsion(Calculator):
     """The bias `TILT * cos(C-C-O-H torsion)` [eV], lowest at trans; sampling only, never in labels.
 
-    GFN2-xTB puts gauche 0.066 eV below trans (PBE/def2-SVP: 0.015 eV): without the bias even the runs
-    that start from trans leave it within a picosecond, and the data would hardly contain it.
+    GFN2-xTB puts gauche 0.066 eV below trans (PBE/def2-SVP: 0.015 eV): without the bias even the
+    runs that start from trans leave it within a picosecond, and the data would hardly contain it.
     """
 
     implemented_properties = ["energy", "forces"]
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        c1, c2, o, h = self.atoms.positions[:4]
+        molecule = cast(Atoms, self.atoms)
+        c1, c2, o, h = molecule.positions[:4]
         bonds = [(c2 - c1)[None], (o - c2)[None], (h - o)[None]]
         angle = np.radians(get_dihedrals(*bonds)[0])
-        forces = np.zeros((len(self.atoms), 3))
+        forces = np.zeros_like(molecule.positions)
         forces[:4] = TILT * np.sin(angle) * np.radians(get_dihedrals_derivatives(*bonds)[0])
         self.results = {"energy": TILT * np.cos(angle), "forces": forces}
 
 
-def sampler(run: int) -> Calculator:
+def sampler(run: int) -> BaseCalculator:
     """GFN2-xTB, with the torsion bias in the runs that start from trans."""
     from tblite.ase import TBLite
 
@@ -147,94 +155,8 @@ def frames(workdir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return runs, index, stored[runs, index]
 
 
-# Labels.
-FUNCTIONAL, BASIS, AUXILIARY = "PBE", "def2-SVP", "def2-universal-jfit"
-GRID = 4
-TOLERANCE = 1e-10  # [Ha]
-HARTREE, BOHR = 27.211386245988, 0.529177210903  # [eV], [Å]; CODATA 2018
-
-
-def stored_orbitals():
-    """A PySCF integrator that keeps the orbital values on the grid from one SCF cycle to the next.
-
-    Evaluating and reallocating them is half of an SCF cycle for a molecule of this size. The memory
-    is kept from molecule to molecule: fresh pages cost more than the evaluation. Second derivatives
-    are needed once, by the gradient, and are not kept.
-    """
-    from pyscf import lib
-    from pyscf.dft import numint
-
-    class StoredOrbitals(numint.NumInt):
-        def __init__(self):
-            super().__init__()
-            self.memory = np.empty(0)
-            self.grids = self.coords = None
-            self.blocks = []
-
-        def block_loop(self, mol, grids, nao=None, deriv=0, *args, **kwargs):
-            if deriv != 1:
-                yield from super().block_loop(mol, grids, nao, deriv, *args, **kwargs)
-                return
-            if grids.coords is None:
-                grids.build(with_non0tab=True)
-            # A grid is the same if it is the same object with the same array: both are kept alive
-            # here, so an address cannot be given to a new one.
-            if self.grids is not grids or self.coords is not grids.coords:
-                self.grids, self.coords = grids, grids.coords
-                self.blocks = list(self.evaluate(mol, grids))
-            yield from self.blocks
-
-        def evaluate(self, mol, grids):
-            """Blocks (values `[4, point, orbital]`, mask, weights, coordinates), each its own memory."""
-            points, width = len(grids.coords), 4 * mol.nao
-            if self.memory.size < points * width:
-                self.memory = np.empty(int(1.1 * points * width))
-            for first, last in lib.prange(0, points, 64 * numint.BLKSIZE):
-                mask = grids.non0tab[first // numint.BLKSIZE :]
-                values = self.eval_ao(
-                    mol,
-                    grids.coords[first:last],
-                    deriv=1,
-                    non0tab=mask,
-                    cutoff=grids.cutoff,
-                    out=self.memory[first * width : last * width],
-                )
-                dense = not numint._sparse_enough(mask)
-                yield values, None if dense else mask, grids.weights[first:last], grids.coords[first:last]
-
-    return StoredOrbitals()
-
-
-def label(symbols: list[str], positions: np.ndarray, integrator=None) -> tuple[float, np.ndarray, dict]:
-    """Energy [eV], forces `[atom, 3]` [eV/Å] and the record of the self-consistent field.
-
-    Converges on a coarse grid first, then on the grid of the labels from that density.
-
-    Raises:
-        RuntimeError: the field did not converge.
-    """
-    from pyscf import dft, gto
-
-    mol = gto.M(atom=list(zip(symbols, positions, strict=True)), basis=BASIS, verbose=0)
-    field = dft.RKS(mol, xc=FUNCTIONAL).density_fit(auxbasis=AUXILIARY)
-    field.with_df.build()  # else PySCF makes the three-centre integrals again in every cycle
-    field._numint = integrator or stored_orbitals()
-    field.conv_check = False  # one more cycle after convergence
-    field.grids.level, field.conv_tol = 1, 1e-6
-    field.kernel()
-    coarse = field.cycles
-    field.grids = dft.gen_grid.Grids(mol)
-    field.grids.level, field.conv_tol = GRID, TOLERANCE
-    field.kernel(field.make_rdm1())
-    if not field.converged:
-        raise RuntimeError(f"a label needs a converged field; got none after {field.cycles} cycles")
-    gradient = field.nuc_grad_method().kernel()
-    record = {"cycles": [coarse, field.cycles], "points": len(field.grids.weights)}
-    return field.e_tot * HARTREE, -gradient * (HARTREE / BOHR), record
-
-
 def labels(workdir: Path) -> dict[int, dict]:
-    """All labels made so far, by position in the shuffled order; half-written lines are left out."""
+    """All labels so far, by position in the shuffled order, without half-written lines."""
     found = {}
     for file in sorted(workdir.glob("labels-*.jsonl")):
         for line in file.read_text().splitlines():
@@ -246,19 +168,32 @@ def labels(workdir: Path) -> dict[int, dict]:
     return found
 
 
+def label_atoms(workdir: Path) -> dict[str, float]:
+    """Energies [eV] of the isolated atoms by symbol, kept in `atoms.json`."""
+    import level
+
+    target = workdir / "atoms.json"
+    if not target.exists():
+        energies = {symbol: level.atom(symbol, n) for symbol, n in UNPAIRED.items()}
+        target.write_text(json.dumps(energies))
+    return json.loads(target.read_text())
+
+
 def label_share(workdir: Path, worker: int, workers: int) -> None:
     """Label frames `worker, worker + workers, ...`, one line each in `labels-W.jsonl`."""
+    import level
+
     runs, index, positions = frames(workdir)
     symbols = start(0).get_chemical_symbols()
     done = labels(workdir)
-    integrator = stored_orbitals()
+    integrator = level.StoredOrbitals()
     with open(workdir / f"labels-{worker}.jsonl", "a") as out:
         out.write("\n")  # ends a line that a kill cut short
         for frame in range(worker, len(runs), workers):
             if frame in done:
                 continue
             began = time.perf_counter()
-            energy, forces, record = label(symbols, positions[frame], integrator)
+            energy, forces, record = level.molecule(symbols, positions[frame], integrator)
             entry = {
                 "frame": frame,
                 "run": int(runs[frame]),
@@ -278,13 +213,98 @@ def label_all(workdir: Path, workers: int) -> None:
         pool.starmap(label_share, [(workdir, w, workers) for w in range(workers)], chunksize=1)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", nargs="+", default=["sample", "label", "write"])
+# Files. Whole runs are held out: neighbours in time are never in two splits.
+VALID_RUNS = range(30, 36)
+TEST_RUNS = (36, 37, 40, 41, *range(42, 48))
+PACKAGES = ("pyscf", "tblite", "ase", "numpy", "scipy")
+
+
+def split(run: int) -> str:
+    """The split that a run belongs to."""
+    return "test" if run in TEST_RUNS else "valid" if run in VALID_RUNS else "train"
+
+
+def write(workdir: Path, folder: Path = HERE) -> None:
+    """Write every labelled frame, in the shuffled order, and `data.toml`."""
+    runs, _, positions = frames(workdir)
+    symbols = start(0).get_chemical_symbols()
+    splits: dict[str, list[Atoms]] = {"train": [], "valid": [], "test": []}
+    for frame, entry in sorted(labels(workdir).items()):
+        atoms = Atoms(symbols, positions[frame])
+        atoms.info["REF_energy"] = round(entry["energy"], 8)
+        atoms.info["temperature"] = TEMPERATURES[runs[frame] % len(TEMPERATURES)]
+        atoms.info["run"] = int(runs[frame])
+        atoms.arrays["REF_forces"] = np.round(entry["forces"], 6)
+        splits[split(runs[frame])].append(atoms)
+    if not all(splits.values()):
+        raise RuntimeError("every split needs a labelled frame; run the label step for longer")
+    for name, content in splits.items():
+        ase.io.write(folder / f"{name}.xyz", content, format="extxyz")
+    energies = {symbol: round(energy, 8) for symbol, energy in label_atoms(workdir).items()}
+    isolated = [Atoms(symbol) for symbol in energies]
+    for atoms, energy in zip(isolated, energies.values(), strict=True):
+        atoms.info.update(config_type="IsolatedAtom", REF_energy=energy)
+    ase.io.write(folder / "isolated_atoms.xyz", isolated, format="extxyz")
+    counts = {name: len(content) for name, content in splits.items()}
+    (folder / "data.toml").write_text(facts(counts, energies, folder), encoding="utf-8")
+
+
+def facts(counts: dict[str, int], energies: dict[str, float], folder: Path) -> str:
+    """The text of `data.toml`: what the files are, with their hashes."""
+    import level
+
+    files = [*(f"{name}.xyz" for name in counts), "isolated_atoms.xyz"]
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    head = {
+        "name": "ethanol",
+        "description": "Ethanol from xTB dynamics at 300, 450, 600 K; PBE energies and forces",
+        "license": "Apache-2.0",
+        "provenance": "generated by prepare.py of this folder",
+        "level": f"RKS {level.FUNCTIONAL}/{level.BASIS}, density fitting (RI-J, {level.AUXILIARY})",
+        "grid": f"PySCF level {level.GRID}, no grid response in the forces",
+        "convergence": f"{level.TOLERANCE:g} Ha",
+        "sampling": f"GFN2-xTB Langevin, {RUNS} runs, {SPACING * TIMESTEP:g} fs between frames",
+        "isolated_atoms": f"UKS, ground multiplicity, no symmetry, grid level {level.ATOM_GRID}",
+    }
+    units = {"length": "Å", "energy": "eV", "forces": "eV/Å", "temperature": "K"}
+    held = {"valid": list(VALID_RUNS), "test": list(TEST_RUNS)}
+    tables = {
+        "units": units,
+        "frames": counts,
+        "held_out_runs": held,
+        "E0s": energies,
+        "versions": versions,
+        "sha256": hashes,
+    }
+    # A JSON string, number or list of numbers is TOML.
+    pairs = lambda table: [
+        f"{json.dumps(k) if '.' in k else k} = {json.dumps(v, ensure_ascii=False)}"
+        for k, v in table.items()
+    ]
+    lines = ["# Written by prepare.py.", *pairs(head)]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make the ethanol data set.")
+    steps = ("sample", "label", "write")
+    parser.add_argument("--workdir", type=Path, required=True, help="runs and labels, kept")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--steps", nargs="+", choices=steps, default=steps)
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the files")
     args = parser.parse_args()
+    args.workdir.mkdir(parents=True, exist_ok=True)
     if "sample" in args.steps:
         sample(args.workdir, args.workers)
     if "label" in args.steps:
         label_all(args.workdir, args.workers)
+    if "write" in args.steps:
+        write(args.workdir, args.output)
+
+
+if __name__ == "__main__":
+    main()

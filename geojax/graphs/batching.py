@@ -35,6 +35,8 @@ __all__ = [
     "take",
 ]
 
+Rows = Array | np.ndarray  # on the device or on the host
+
 
 class Budget(NamedTuple):
     """The static size of a batch, padding included.
@@ -78,8 +80,8 @@ class Store(NamedTuple):
     """
 
     batch: Batch
-    node_start: Int[Array, "sample"]
-    edge_start: Int[Array, "sample"]
+    node_start: Int[Rows, "sample"]
+    edge_start: Int[Rows, "sample"]
 
 
 def sample(
@@ -240,7 +242,7 @@ def pad(samples: Sequence[Sample], budget: Budget, dtype: Any = np.float32) -> B
     return take(store(samples, dtype), ids, budget, np)
 
 
-def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -> Batch:
+def take(store: Store, ids: Int[Rows, "slot"], budget: Budget, xp: Any = jnp) -> Batch:
     """The batch of the samples `ids` (-1: none) from a store; traceable, nothing is copied twice.
 
     Args:
@@ -288,7 +290,7 @@ def take(store: Store, ids: Int[Array, "slot"], budget: Budget, xp: Any = jnp) -
     return Batch(out, labelled(store.batch.labels), labelled(store.batch.masks))
 
 
-def _places(count: Array, first: Array, total: int, xp: Any) -> tuple[Array, Array, Array]:
+def _places(count: Rows, first: Rows, total: int, xp: Any) -> tuple[Rows, Rows, Rows]:
     """Of each of `total` rows: its slot in `ids`, its row in that sample, and if it is real."""
     row = xp.arange(total, dtype=xp.int32)
     index = xp.arange(len(count), dtype=xp.int32)
@@ -300,7 +302,7 @@ def _places(count: Array, first: Array, total: int, xp: Any) -> tuple[Array, Arr
     return slot, row - first[slot], real
 
 
-def _pick(array: Array, rows: Array, real: Array, xp: Any) -> Array:
+def _pick(array: Rows, rows: Rows, real: Rows, xp: Any) -> Rows:
     """Rows of an array, zero where not real."""
     return xp.where(
         real.reshape(-1, *[1] * (array.ndim - 1)),

@@ -97,7 +97,7 @@ class Layer(nn.Module):
         attributes: Float[Array, "edge _"],
         envelope: Float[Array, "edge 1"] | None,
         velocity: Float[Array, "node 3"] | None,
-        neighbors: Float[Array, "node 1"],
+        neighbors: Float[Array, "#node 1"],
         graph: Graph,
     ) -> tuple[Float[Array, "node channel"], Float[Array, "node 3"]]:
         width = self.channels
@@ -230,7 +230,7 @@ class EGNN(nn.Module):
         x = jnp.minimum(safe_norm(vectors) / self.cutoff, 1)[:, None]
         return 1 - x**3 * (10 - x * (15 - 6 * x))
 
-    def _neighbors(self, graph: Graph, h: Array) -> Float[Array, "node 1"]:
+    def _neighbors(self, graph: Graph, h: Array) -> Float[Array, "#node 1"]:
         if math.isinf(self.cutoff) or self.nearest is not None:
             return jnp.maximum(degree(graph, h.dtype), 1)[:, None]
         return jnp.full((1, 1), self.average_neighbors or 1.0, h.dtype)

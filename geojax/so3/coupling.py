@@ -78,7 +78,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
         _three_j(l1, l2, l3),
         optimize=True,
     )
-    tensor = (tensor * 1j ** (l1 + l2 + l3)).real
+    tensor = (tensor * (-1j) ** (l1 + l2 + l3)).real
     tensor /= np.linalg.norm(tensor)
     tensor[np.abs(tensor) < 1e-14] = 0
     tensor.setflags(write=False)

@@ -19,7 +19,7 @@ from geojax.registry import Registry, did_you_mean
 
 __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 
-Schedule = float | tuple[tuple[float, float], ...]
+Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
 
 
@@ -63,7 +63,7 @@ def mae(prediction: Array, label: Array, term: Term) -> Float[Array, "row"]:
 @LOSSES.register("huber")
 def huber(prediction: Array, label: Array, term: Term) -> Float[Array, "row"]:
     """Square below `delta`, linear above, the mean over the components of each row."""
-    return _components(optax.losses.huber_loss(prediction, label, term.delta))
+    return _components(optax.losses.huber_loss(prediction, label, delta=term.delta))
 
 
 @LOSSES.register("norm")

@@ -104,7 +104,9 @@ def sort_by_size(samples: Sequence[Sample]) -> np.ndarray:
     return np.argsort([int(s.graph.n_edge[0]) for s in samples], kind="stable")
 
 
-def shuffled(key: Array, order: Order, count: Int[Array, ""]) -> Int[Array, "steps device share"]:
+def shuffled(
+    key: Array, order: Order, count: Int[Array | np.ndarray, ""] | np.int32
+) -> Int[Array, "steps device share"]:
     """The samples of each batch of one pass, -1 in empty places (they come last).
 
     Args:
@@ -121,7 +123,7 @@ def shuffled(key: Array, order: Order, count: Int[Array, ""]) -> Int[Array, "ste
     return ids.reshape(order.steps, -1, order.devices).swapaxes(1, 2)
 
 
-def in_turn(order: Order, count: int) -> Int[Array, "steps device share"]:
+def in_turn(order: Order, count: int) -> Int[np.ndarray, "steps device share"]:
     """The same without a shuffle, for evaluation."""
     slot = np.arange(order.slots, dtype=np.int32).reshape(order.strata, order.steps, -1)
     ids = np.where(slot < count, slot, -1).transpose(1, 0, 2)

@@ -55,7 +55,7 @@ def update(
     Args:
         decay: of the running average, d = min(decay, (1 + step) / (10 + step)); 0: no average.
     """
-    good = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
     updates, moments = optimizer.update(gradient, state.moments, state.params)
     scaled = jax.tree.map(lambda p, u: p + state.scale.astype(p.dtype) * u, state.params, updates)
     step = state.step.astype(jnp.float32)

@@ -1,0 +1,236 @@
+"""One self-contained HTML page about a run: curves, parity, certificate, dynamics.
+
+The page needs no network: plotly's script is inside. Every function below makes one section from
+plain records; `page` joins them.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geojax.elements import symbol
+from geojax.metrics import in_words
+
+__all__ = ["certificate", "curves", "drift", "facts", "page", "parity", "table", "viewer"]
+
+COLOURS = {1: "#f2f2f2", 6: "#444444", 7: "#3050f8", 8: "#e02020", 9: "#50c050", 29: "#c88033"}
+RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 29: 1.32}  # covalent [Å]
+PLAIN_COLOUR, PLAIN_RADIUS = "#8899aa", 1.0
+STYLE = """
+:root { --ink: #1d2733; --soft: #5b6b7b; --line: #dde4ea; --accent: #1f77b4; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 0; background: #f6f8fa; }
+main { max-width: 1060px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 28px; margin: 8px 0 0; } h2 { font-size: 20px; margin: 0 0 8px; }
+p.lead { color: var(--soft); margin: 4px 0 20px; }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
+  padding: 18px 22px; margin: 0 0 18px; overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; } td.ok { color: #18794e; } td.bad { color: #c62828; }
+footer { color: var(--soft); font-size: 14px; }
+"""
+
+
+def page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:
+    """Write the page; `sections` are (heading, HTML) pairs.
+
+    Raises:
+        ImportError: plotly is not installed.
+    """
+    body = "\n".join(
+        f"<section><h2>{html.escape(heading)}</h2>{content}</section>"
+        for heading, content in sections
+    )
+    text = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        f"<meta name='viewport' content='width=device-width'><title>{html.escape(title)}</title>"
+        f"<style>{STYLE}</style><script>{_plotly().offline.get_plotlyjs()}</script></head>"
+        f"<body><main><h1>{html.escape(title)}</h1><p class='lead'>{html.escape(lead)}</p>"
+        f"{body}<footer>written by geojax</footer></main></body></html>"
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _plotly() -> Any:
+    try:
+        import plotly
+        import plotly.graph_objects
+        import plotly.offline
+        import plotly.subplots
+    except ImportError as error:
+        raise ImportError("reports are drawn by plotly; pip install 'geojax[viz]'") from error
+    return plotly
+
+
+def _figure(figure: Any, height: int) -> str:
+    figure.update_layout(
+        height=height,
+        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        template="plotly_white",
+        font={"family": "system-ui, sans-serif", "size": 13},
+    )
+    options = {"displaylogo": False, "responsive": True}
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=options)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """A plain table; cells are escaped."""
+    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row)
+    head = f"<tr>{cells(header, 'th')}</tr>" if any(header) else ""
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f"<table>{head}{body}</table>"
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """A two-column table of names and values."""
+    return table([(name, str(value)) for name, value in values.items()], ("", ""))
+
+
+def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Metrics against the epoch, training and validation, on logarithmic axes.
+
+    Args:
+        history: the lines of `metrics.jsonl`.
+        names: metrics such as "forces.mae".
+    """
+    plotly = _plotly()
+    figure = plotly.subplots.make_subplots(cols=max(len(names), 1), rows=1, subplot_titles=names)
+    epochs = [line["epoch"] for line in history]
+    colours = {"train": "#9db4c8", "valid": "#1f77b4"}
+    for column, name in enumerate(names, 1):
+        unit = _milli_unit(name)
+        for split, colour in colours.items():
+            values = [line.get(f"{split}.{name}") for line in history]
+            if not any(v is not None for v in values):
+                continue
+            scaled = [None if v is None else v * (1e3 if unit else 1) for v in values]
+            line = {"color": colour, "width": 2}
+            trace = plotly.graph_objects.Scatter(
+                x=epochs, y=scaled, name=split, line=line, showlegend=column == 1
+            )
+            figure.add_trace(trace, row=1, col=column)
+        figure.update_yaxes(type="log", title=unit, row=1, col=column)
+        figure.update_xaxes(title="epoch", row=1, col=column)
+    return _figure(figure, 340)
+
+
+def _milli_unit(name: str) -> str:
+    return in_words({name: 1.0})[name].partition(" ")[2]
+
+
+def parity(panels: Sequence[tuple[str, np.ndarray, np.ndarray, str]], most: int = 5000) -> str:
+    """Predictions against labels; panels are (title, labels, predictions, unit)."""
+    plotly = _plotly()
+    titles = [title for title, *_ in panels]
+    figure = plotly.subplots.make_subplots(cols=len(panels), rows=1, subplot_titles=titles)
+    rng = np.random.default_rng(0)
+    for column, (_, labels, predictions, unit) in enumerate(panels, 1):
+        x, y = np.ravel(labels), np.ravel(predictions)
+        keep = np.sort(rng.permutation(len(x))[:most])
+        ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
+        line = {"color": "#9aa7b4", "width": 1}
+        add = lambda trace, column=column: figure.add_trace(trace, row=1, col=column)
+        scatter = plotly.graph_objects.Scatter
+        add(scatter(x=ends, y=ends, mode="lines", line=line, showlegend=False))
+        marker = {"size": 4, "opacity": 0.5, "color": "#1f77b4"}
+        digits = lambda values: [float(f"{v:.5g}") for v in values]
+        x, y = digits(x[keep]), digits(y[keep])
+        add(scatter(x=x, y=y, mode="markers", marker=marker, showlegend=False))
+        figure.update_xaxes(title=f"label [{unit}]", row=1, col=column)
+        figure.update_yaxes(title=f"prediction [{unit}]", row=1, col=column)
+    return _figure(figure, 420)
+
+
+def certificate(record: Mapping[str, Any]) -> str:
+    """The checks of a certificate record (see `checks.certificate`)."""
+    rows = []
+    for check in record["checks"]:
+        mark = ("ok", "passed") if check["passed"] else ("bad", "FAILED")
+        cells = (check["name"], check.get("figure", ""), check.get("dtype", ""))
+        numbers = (f"{check['value']:.2g}", f"{check['limit']:.2g}")
+        plain = "".join(f"<td>{html.escape(str(c))}</td>" for c in (*cells, *numbers))
+        rows.append(f"<tr>{plain}<td class='{mark[0]}'>{mark[1]}</td></tr>")
+    names = ("check", "figure", "precision", "measured", "limit", "")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def drift(time: np.ndarray, total: np.ndarray, kinetic: np.ndarray, atoms: int) -> str:
+    """Total and kinetic energy [eV] of constant-energy dynamics against the time [fs]."""
+    plotly = _plotly()
+    titles = ("total energy above the start", "kinetic energy")
+    figure = plotly.subplots.make_subplots(cols=2, rows=1, subplot_titles=titles)
+    for column, values in enumerate((total - total[0], kinetic), 1):
+        per_atom = 1e3 * np.asarray(values) / atoms
+        line = plotly.graph_objects.Scatter(x=time, y=per_atom, mode="lines", showlegend=False)
+        figure.add_trace(line, row=1, col=column)
+        figure.update_xaxes(title="time [fs]", row=1, col=column)
+        figure.update_yaxes(title="meV/atom", row=1, col=column)
+    return _figure(figure, 340)
+
+
+def viewer(positions: np.ndarray, species: Sequence[int], time: Sequence[float]) -> str:
+    """A trajectory to turn and to play.
+
+    Args:
+        positions: `[frame, node, 3]` [Å].
+        species: `[node]` atomic numbers.
+        time: of each frame [fs].
+    """
+    plotly = _plotly()
+    go = plotly.graph_objects
+    positions = np.round(positions - positions.mean((0, 1)), 3)
+    pairs = _bonds(positions[0], species)
+    radius = [RADII.get(z, PLAIN_RADIUS) for z in species]
+    marker = {
+        "size": [22 * r**0.5 for r in radius],
+        "color": [COLOURS.get(z, PLAIN_COLOUR) for z in species],
+        "line": {"color": "#333", "width": 1},
+    }
+    names = [f"{symbol(z)} {i}" for i, z in enumerate(species)]
+
+    def traces(x: np.ndarray) -> list[Any]:
+        ends = [c for i, j in pairs for c in (x[i], x[j], [None] * 3)]
+        columns = list(zip(*ends, strict=True)) if ends else [[], [], []]
+        sticks = {"color": "#8a949e", "width": 9}
+        bonds = dict(zip("xyz", columns, strict=True), mode="lines", line=sticks)
+        atoms = dict(zip("xyz", x.T.tolist(), strict=True), mode="markers", marker=marker)
+        return [
+            go.Scatter3d(**bonds, hoverinfo="skip"),
+            go.Scatter3d(**atoms, text=names, hoverinfo="text"),
+        ]
+
+    moving = [
+        go.Frame(data=traces(x), name=f"{t:.0f}") for x, t in zip(positions, time, strict=True)
+    ]
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
+    steps = [{"args": [[f.name], still], "label": f.name, "method": "animate"} for f in moving]
+    play = {"frame": {"duration": 60, "redraw": True}, "fromcurrent": True}
+    buttons = [
+        {"label": "play", "method": "animate", "args": [None, play]},
+        {"label": "pause", "method": "animate", "args": [[None], still]},
+    ]
+    figure = go.Figure(data=traces(positions[0]), frames=moving)
+    reach = float(np.abs(positions).max()) + 0.5
+    axis = {"visible": False, "range": [-reach, reach]}
+    figure.update_layout(
+        showlegend=False,
+        scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube"},
+        sliders=[{"steps": steps, "currentvalue": {"prefix": "time [fs]: "}}],
+        updatemenus=[{"type": "buttons", "buttons": buttons, "x": 0, "y": 0.1}],
+    )
+    return _figure(figure, 520)
+
+
+def _bonds(x: np.ndarray, species: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs nearer than 1.25 times the sum of their covalent radii."""
+    radius = np.array([RADII.get(z, PLAIN_RADIUS) for z in species])
+    distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
+    near = distance < 1.25 * (radius[:, None] + radius[None])
+    return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True)]
