@@ -78,7 +78,7 @@ def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) ->
     """
     sums: dict[str, np.ndarray] = {}
 
-    def add(name: str, *parts: float) -> None:
+    def add(name: str, *parts: Any) -> None:
         sums[name] = sums.get(name, np.zeros(4)) + np.array(parts, np.float64)
 
     for value, structure in zip(predicted, structures, strict=True):

@@ -264,7 +264,9 @@ def take(store: Store, ids: Int[Rows, "slot"], budget: Budget, xp: Any = jnp) ->
     edge = xp.where(real_edge, start(store.edge_start)[edge_slot] + local, 0)
     every = xp.arange(budget.n_edge, dtype=xp.int32)
     rest = n_node.sum() if "mask" not in graph.edges else every // (budget.n_edge // budget.n_node)
-    ends = lambda index: xp.where(real_edge, index[edge] + first_node[edge_slot], rest)
+    ends = lambda index: xp.where(
+        real_edge, _pick(index, edge, real_edge, xp) + first_node[edge_slot], rest
+    )
 
     pick = lambda rows, real, xs: jax.tree.map(lambda a: _pick(a, rows, real, xp), xs)
     per_graph = xp.concatenate([xp.where(there, ids, 0), end])
@@ -304,6 +306,8 @@ def _places(count: Rows, first: Rows, total: int, xp: Any) -> tuple[Rows, Rows, 
 
 def _pick(array: Rows, rows: Rows, real: Rows, xp: Any) -> Rows:
     """Rows of an array, zero where not real."""
+    if not len(array):  # no sample has an edge
+        return xp.zeros((len(rows), *array.shape[1:]), array.dtype)
     return xp.where(
         real.reshape(-1, *[1] * (array.ndim - 1)),
         array[rows],

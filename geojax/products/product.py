@@ -1,0 +1,256 @@
+"""The contract of all products of spherical features, and the table of those that keep it.
+
+A product couples x and y path by path, channel by channel,
+
+    out_{l3 m3} = sum over m1, m2 of sqrt(2 l3 + 1) C^{l1 l2 l3}_{m1 m2 m3} x_{l1 m1} y_{l2 m2} w_path
+
+with C of unit Frobenius norm (`so3.clebsch_gordan`). So independent factors of unit variance give
+every path unit variance ("component" normalisation). Sums over paths are plain sums: n paths into a
+degree have variance n, and no 1/sqrt(n) is hidden here.
+
+A kernel is one file: a function that takes checked operands and a `Spec`, entered into `PRODUCTS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from geojax import so3
+from geojax.registry import Registry
+
+__all__ = [
+    "PRODUCTS",
+    "Direction",
+    "Family",
+    "Kernel",
+    "Layout",
+    "Product",
+    "Spec",
+    "kept_layout",
+    "product",
+    "split_kept",
+    "tensor_product",
+]
+
+Layout = Literal["sum", "keep"]
+Family = Literal["coupled", "gaunt"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Direction:
+    """The harmonics of vectors up to degree lmax, not evaluated yet.
+
+    A product that can use the direction itself (by turning it to the pole) never evaluates them.
+
+    Attributes:
+        unit: unit vectors, or zero on padding edges. Lengths are divided out, with all derivatives.
+        lmax: largest degree.
+    """
+
+    unit: Float[Array, "*n 3"]
+    lmax: int = field(metadata={"static": True})
+
+    def harmonics(self) -> Float[Array, "*n m 1"]:
+        """The harmonics as features of one channel."""
+        return so3.harmonics(self.unit, self.lmax)[..., None]
+
+
+class Spec(NamedTuple):
+    """What a kernel computes, all of it static."""
+
+    lmax_x: int
+    lmax_y: int
+    lmax: int
+    parity: so3.Parity
+    layout: Layout
+
+    def paths(self) -> tuple[so3.Path, ...]:
+        """The paths in the order of the weights."""
+        return so3.paths(self.lmax_x, self.lmax_y, self.lmax, parity=self.parity)
+
+
+class Kernel(Protocol):
+    """One way to compute a product."""
+
+    def __call__(self, x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+        """The product of operands of one dtype, equal batch axes and degrees as in `spec`.
+
+        `y` has x's channels or one; it is a `Direction` only if the kernel was registered with
+        `direction=True`. A layout of "keep" leaves the paths apart in the order of `spec.paths()`.
+        """
+        ...
+
+
+class Product(NamedTuple):
+    """An entry of `PRODUCTS`.
+
+    Attributes:
+        kernel: the function.
+        family: "coupled" products weight every path freely and agree with `cg`; "gaunt" products
+            multiply two signals on the sphere, which fixes the relative weights of the paths.
+        direction: the kernel takes a `Direction` as it is.
+    """
+
+    kernel: Kernel
+    family: Family
+    direction: bool
+
+
+PRODUCTS: Registry[Product] = Registry("product")
+
+# The method that was fastest, by backend and by largest degree; "cg" where nothing was measured.
+FASTEST: dict[str, dict[int, str]] = {"cpu": {1: "cg", 2: "cg", 3: "cg"}}
+
+
+def product(
+    name: str, *, family: Family = "coupled", direction: bool = False
+) -> Callable[[Kernel], Kernel]:
+    """A decorator that enters a kernel into `PRODUCTS` under `name`; see `Product`."""
+
+    def enter(kernel: Kernel) -> Kernel:
+        PRODUCTS.register(name)(Product(kernel, family, direction))
+        return kernel
+
+    return enter
+
+
+def tensor_product(
+    x: Float[Array, "*n m1 channel"],
+    y: Float[Array, "*n m2 channel"] | Direction,
+    weights: Float[Array, "*n path channel"] | None = None,
+    *,
+    lmax: int,
+    method: str = "auto",
+    paths: Layout = "sum",
+    parity: so3.Parity = "even",
+) -> Float[Array, "*n m3 channel"]:
+    """The product of spherical features x and y up to degree lmax.
+
+    Batch axes of the three operands broadcast against each other (also in number), so weights
+    `[path, channel]` are shared by the whole batch.
+
+    Args:
+        x: features of all degrees up to some lmax_x.
+        y: features with the channels of x, or with one channel that couples to all; or the
+            `Direction` of edges, whose harmonics are then the features.
+        weights: one factor per path (in the order of `so3.paths`) and channel; None means one.
+        lmax: largest degree of the result.
+        method: a name in `PRODUCTS`, or "auto": the fastest known for this backend and degree.
+        paths: "sum" adds the paths into each degree, m3 = (lmax+1)**2. "keep" leaves them apart: m3
+            is the sum of 2*l3+1 over all paths, degree after degree, path after path within a
+            degree; `split_kept` cuts that into blocks for a linear layer.
+        parity: "even" couples natural with natural parity (or pseudo with pseudo) to natural
+            parity, and natural with pseudo to pseudo; "odd" the other way round, as the cross
+            product does; "all" both at once, which respects rotations but no reflections.
+
+    Raises:
+        KeyError: no product of this name.
+        TypeError: an operand is not floating point, or not what its place asks for.
+        ValueError: shapes that do not fit, with the shapes.
+    """
+    _check(x, y, weights, lmax, paths)
+    lmax_y = y.lmax if isinstance(y, Direction) else so3.degree(y)
+    spec = Spec(so3.degree(x), lmax_y, lmax, parity, paths)
+    chosen = PRODUCTS[_choose(max(spec[:3])) if method == "auto" else method]
+    if isinstance(y, Direction) and not chosen.direction:
+        y = y.harmonics()
+    _check_weights(weights, spec, x.shape[-1])
+    return chosen.kernel(*_alike(x, y, weights), spec)
+
+
+def kept_layout(
+    lmax_x: int, lmax_y: int, lmax: int, *, parity: so3.Parity = "even"
+) -> tuple[int, ...]:
+    """The number of paths into each degree l = 0 ... lmax of a product with `paths="keep"`."""
+    into = [path.l3 for path in so3.paths(lmax_x, lmax_y, lmax, parity=parity)]
+    return tuple(into.count(l) for l in range(lmax + 1))
+
+
+def split_kept(
+    x: Float[Array, "*n m3 channel"], layout: tuple[int, ...]
+) -> list[Float[Array, "*n path m channel"]]:
+    """For each degree l the paths of a kept product: `[..., layout[l], 2l+1, channel]`.
+
+    Raises:
+        ValueError: the rows are not those of the layout.
+    """
+    sizes = [count * (2 * l + 1) for l, count in enumerate(layout)]
+    if x.shape[-2] != sum(sizes):
+        raise ValueError(
+            f"a product kept apart as {layout} has {sum(sizes)} rows; got shape {x.shape}; take "
+            "the layout from kept_layout with the degrees and parity of the product"
+        )
+    blocks, start = [], 0
+    for l, (count, size) in enumerate(zip(layout, sizes, strict=True)):
+        block = x[..., start : start + size, :]
+        blocks.append(block.reshape(*x.shape[:-2], count, 2 * l + 1, x.shape[-1]))
+        start += size
+    return blocks
+
+
+def _choose(lmax: int) -> str:
+    return FASTEST.get(jax.default_backend(), {}).get(lmax, "cg")
+
+
+def _check(x: Any, y: Any, weights: Any, lmax: int, paths: str) -> None:
+    if isinstance(x, Direction):
+        raise TypeError(
+            "only the second factor of a product may be a Direction; got one as the first; swap "
+            "the factors, or pass x.harmonics()"
+        )
+    for name, array in (("x", x), ("y", y.unit if isinstance(y, Direction) else y)):
+        if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
+            raise TypeError(
+                f"products are of floating-point arrays; got {name} of {jnp.result_type(array)}"
+            )
+    if paths not in get_args(Layout):
+        raise ValueError(f"paths is one of {get_args(Layout)}; got {paths!r}")
+    if lmax < 0:
+        raise ValueError(f"the largest degree is 0 or more; got lmax={lmax}")
+    if isinstance(y, Direction):
+        if y.unit.shape[-1:] != (3,):
+            raise ValueError(f"a direction is of vectors [..., 3]; got shape {y.unit.shape}")
+    elif y.ndim < 2 or y.shape[-1] not in (1, x.shape[-1]):
+        raise ValueError(
+            "the second factor has the channels of the first, or one channel; got shapes "
+            f"{tuple(x.shape)} and {tuple(y.shape)}; mix the channels with a linear layer first"
+        )
+
+
+def _check_weights(weights: Any, spec: Spec, channels: int) -> None:
+    if weights is None:
+        return
+    count = len(spec.paths())
+    if weights.ndim < 2 or weights.shape[-2:] != (count, channels):
+        raise ValueError(
+            f"weights have one row per path and the channels of x, [..., {count}, {channels}] for "
+            f"degrees {spec.lmax_x} x {spec.lmax_y} -> {spec.lmax} and parity {spec.parity!r}; "
+            f"got shape {tuple(weights.shape)}; so3.paths lists the paths"
+        )
+
+
+def _alike(x: Any, y: Any, weights: Any) -> tuple[Array, Array | Direction, Array | None]:
+    """The operands with one dtype and equal batch axes."""
+    direction = isinstance(y, Direction)
+    arrays = {"x": (x, 2), "y": (y.unit, 1) if direction else (y, 2)}
+    if weights is not None:
+        arrays["weights"] = (weights, 2)
+    dtype = jnp.result_type(*(array for array, _ in arrays.values()))
+    shapes = {name: array.shape[: array.ndim - own] for name, (array, own) in arrays.items()}
+    try:
+        batch = jnp.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise ValueError(f"batch axes of a product broadcast; got {shapes}") from None
+    full = {
+        name: jnp.broadcast_to(
+            jnp.asarray(array, dtype), (*batch, *array.shape[array.ndim - own :])
+        )
+        for name, (array, own) in arrays.items()
+    }
+    second = Direction(full["y"], y.lmax) if direction else full["y"]
+    return full["x"], second, full.get("weights")

@@ -1,0 +1,67 @@
+"""Errors by sums equal errors by hand, on the device and on the host."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from geojax.graphs import Budget, Properties, Structure, pad, sample
+from geojax.metrics import compare, constant_baseline, error_sums, in_words, summary
+
+RNG = np.random.default_rng(0)
+
+
+def structures():
+    made = []
+    for n in (2, 3, 4):
+        labels = Properties(
+            energy=RNG.normal(), forces=RNG.normal(size=(n, 3)), targets={"kind": np.array(n % 2)}
+        )
+        made.append(Structure(RNG.normal(size=(n, 3)), np.ones(n, int), properties=labels))
+    return made
+
+
+def test_device_and_host_agree_with_each_other_and_by_hand():
+    known = structures()
+    batch = jax.tree.map(jnp.asarray, pad([sample(s, 9.0) for s in known], Budget(12, 32, 4)))
+    energy, forces = RNG.normal(size=4), RNG.normal(size=(12, 3))
+    logits = RNG.normal(size=(4, 2))
+    guess = Properties(
+        jnp.float32(energy), jnp.float32(forces), targets={"kind": jnp.float32(logits)}
+    )
+    device = summary(error_sums(guess, batch))
+    ends = np.cumsum([0, 2, 3, 4])
+    parts = [
+        Properties(energy[i], forces[ends[i] : ends[i + 1]], targets={"kind": logits[i]})
+        for i in range(3)
+    ]
+    host = compare(parts, known)
+    assert device.keys() == host.keys()
+    for name, value in host.items():
+        np.testing.assert_allclose(device[name], value, rtol=1e-5)
+    error = forces[:9] - np.concatenate([s.properties.forces for s in known])
+    np.testing.assert_allclose(host["forces.mae"], np.abs(error).mean())
+    np.testing.assert_allclose(host["forces.rmse"], np.sqrt((error**2).mean()))
+    right = [logits[i].argmax() == s.properties.targets["kind"] for i, s in enumerate(known)]
+    assert host["targets.kind.accuracy"] == np.mean(right)
+    per_atom = [abs(energy[i] - s.properties.energy) / len(s) for i, s in enumerate(known)]
+    np.testing.assert_allclose(host["energy_per_atom.mae"], np.mean(per_atom))
+
+
+def test_what_is_not_labelled_or_not_predicted_is_left_out():
+    plain = Structure(RNG.normal(size=(2, 3)), np.ones(2, int))
+    assert compare([Properties(energy=1.0)], [plain]) == {}
+    labelled = plain.replace(properties=Properties(energy=1.0))
+    assert compare([Properties()], [labelled]) == {}
+
+
+def test_the_baseline_knows_composition_and_nothing_else():
+    train = [
+        Structure(RNG.normal(size=(n, 3)), np.full(n, 6), properties=Properties(energy=2.0 * n))
+        for n in (1, 2, 3)
+    ]
+    assert constant_baseline(train, train)["energy.mae"] < 1e-12
+
+
+def test_words_have_units():
+    words = in_words({"forces.mae": 0.01234, "targets.mu.mae": 0.5, "energy.rmse": 0.001})
+    assert words == {"forces.mae": "12.3 meV/Å", "targets.mu.mae": "0.5", "energy.rmse": "1 meV"}

@@ -1,0 +1,37 @@
+"""Cards refuse elements they do not know, and say what is added on the host."""
+
+import numpy as np
+import pytest
+
+from geojax.graphs import Structure
+from geojax.model import Card, check_elements, references
+from geojax.potential import Output
+
+WATER = Structure(np.eye(3), np.array([8, 1, 1]), inputs={"base": np.arange(9.0).reshape(3, 3)})
+
+
+def test_unknown_elements_are_named_with_those_supported():
+    with pytest.raises(ValueError, match=r"structure 0 holds O and .* supports H, C"):
+        check_elements(Card(elements=(1, 6)), [WATER])
+    check_elements(Card(elements=(1, 8)), [WATER])
+    check_elements(Card(), [WATER])
+
+
+def test_energies_are_counted_from_isolated_atoms():
+    found = references(Card(E0s={1: -13.5, 8: -2000.0}), WATER)
+    assert found.energy == -2027.0
+    np.testing.assert_array_equal(found.energies, [-2000.0, -13.5, -13.5])
+
+
+def test_a_missing_E0_is_an_error():
+    with pytest.raises(ValueError, match=r"Z = \[8\]"):
+        references(Card(E0s={1: -13.5}), WATER)
+
+
+@pytest.mark.parametrize("origin", ["positions", "base"])
+def test_outputs_are_counted_from_their_input(origin):
+    output = Output("node_targets.moved", "1o", relative_to=origin)
+    found = references(Card(outputs=(output,)), WATER).node_targets["moved"]
+    np.testing.assert_array_equal(
+        found, np.eye(3) if origin == "positions" else WATER.inputs["base"]
+    )

@@ -1,0 +1,169 @@
+"""Derivatives against finite differences and a closed form; outputs mean what they say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from e3nn_jax import IrrepsArray
+
+from geojax.arrays import safe_norm
+from geojax.graphs import Budget, Structure, edge_vectors, pad, sample, to_receivers
+from geojax.potential import (
+    Output,
+    dense_hessian,
+    hessian_vector_product,
+    pool,
+    predict_fn,
+)
+
+RNG = np.random.default_rng(0)
+CELL = np.array([[4.0, 0.3, 0.0], [0.2, 4.2, 0.5], [-0.4, 0.1, 3.9]])
+
+
+class Springs:
+    """E_i = k/4 sum_j (r_ij - 1)² u(r_ij): a network whose derivatives are known."""
+
+    cutoff, irreps_out = 3.0, "0e"
+
+    def apply(self, params, graph):
+        r = safe_norm(edge_vectors(graph))
+        x = jnp.minimum(r / self.cutoff, 1)
+        energies = to_receivers(params * (r - 1) ** 2 * (1 - x**3 * (10 - x * (15 - 6 * x))), graph)
+        return IrrepsArray("0e", energies[:, None] / 4)
+
+
+@pytest.fixture
+def crystal(x64):
+    structure = Structure(RNG.uniform(0, 4, (5, 3)), np.full(5, 14), CELL, (True,) * 3)
+    return structure
+
+
+def graph_of(structure, dtype=np.float64):
+    budget = Budget(len(structure) + 3, 256, 2)
+    return jax.tree.map(jnp.asarray, pad([sample(structure, 3.0)], budget, dtype).graph)
+
+
+def predict(structure, **options):
+    run = jax.jit(predict_fn(Springs(), [Output()], **options))
+    return run(jnp.float64(2.0), graph_of(structure))
+
+
+def test_forces_are_minus_the_gradient(crystal):
+    forces = predict(crystal, forces=True).forces
+    for atom, axis in [(0, 0), (2, 1), (4, 2)]:
+        step = np.zeros((5, 3))
+        step[atom, axis] = 1e-5
+        up, down = (
+            predict(crystal.replace(positions=crystal.positions + s)).energy[0]
+            for s in (step, -step)
+        )
+        np.testing.assert_allclose(forces[atom, axis], -(up - down) / 2e-5, rtol=1e-7, atol=1e-9)
+    assert not np.asarray(forces[5:]).any()
+
+
+def test_stress_is_the_strain_derivative_per_volume(crystal):
+    stress = predict(crystal, stress=True).stress[0]
+    np.testing.assert_allclose(stress, stress.T, atol=1e-14)
+    for i, j in [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (0, 2)]:
+        energies = []
+        for sign in (1, -1):
+            strain = np.zeros((3, 3))
+            strain[i, j] += sign * 5e-6
+            strain[j, i] += sign * 5e-6
+            deformation = np.eye(3) + strain
+            moved = crystal.replace(
+                positions=crystal.positions @ deformation, cell=CELL @ deformation
+            )
+            energies.append(predict(moved).energy[0])
+        slope = (energies[0] - energies[1]) / 2e-5 / crystal.volume
+        np.testing.assert_allclose(stress[i, j], slope, rtol=1e-6, atol=1e-9)
+
+
+def test_hessians_agree_with_differences_of_forces(crystal):
+    run = predict_fn(Springs(), [Output()], forces=True)
+    graph = graph_of(crystal)
+    dense = jax.jit(lambda g: dense_hessian(run, jnp.float64(2.0), g, block=7))(graph)
+    flat = dense.reshape(24, 24)
+    np.testing.assert_allclose(flat, flat.T, atol=1e-12)
+    direction = np.zeros((8, 3))
+    direction[:5] = RNG.normal(size=(5, 3))
+    product = hessian_vector_product(run, jnp.float64(2.0), graph, jnp.asarray(direction))
+    np.testing.assert_allclose(product.ravel(), flat @ direction.ravel(), atol=1e-11)
+    up, down = (
+        predict(
+            crystal.replace(positions=crystal.positions + s * direction[:5]), forces=True
+        ).forces
+        for s in (1e-5, -1e-5)
+    )
+    np.testing.assert_allclose(product, -(up - down) / 2e-5, rtol=1e-6, atol=1e-7)
+
+
+def test_an_isolated_atom_has_no_interaction_energy_whatever_the_shift():
+    output = Output(shift=-5.0)
+    run = predict_fn(Springs(), [output], forces=True)
+    alone = Structure(np.zeros((1, 3)), np.array([14]))
+    pair = Structure(np.array([[0.0, 0, 0], [1.1, 0, 0]]), np.array([14, 14]))
+    far = Structure(np.array([[0.0, 0, 0], [3.0001, 0, 0]]), np.array([14, 14]))
+    energies = [
+        run(jnp.float32(2.0), graph_of(s, np.float32)).energy[0] for s in (alone, far, pair)
+    ]
+    assert energies[0] == 0 and energies[1] == 0
+    np.testing.assert_allclose(energies[2], -10 * (1 - np.exp(-4 * 0.6)), atol=1.5)
+
+
+class Columns:
+    """Every node's output is its row of a fixed array."""
+
+    cutoff = 3.0
+
+    def __init__(self, irreps, values):
+        self.irreps_out, self.values = irreps, values
+
+    def apply(self, params, graph):
+        return IrrepsArray(self.irreps_out, self.values * params)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max"])
+def test_pooling_is_over_real_nodes_of_each_graph(how):
+    sizes = (2, 3)
+    structures = [Structure(RNG.normal(size=(n, 3)), np.ones(n, int)) for n in sizes]
+    graph = pad([sample(s, 9.0) for s in structures], Budget(8, 16, 4)).graph
+    graph = jax.tree.map(jnp.asarray, graph)
+    x = jnp.asarray(RNG.normal(size=(8, 2)), jnp.float32)
+    pooled = pool(x, graph, how)
+    by_hand = [getattr(x[:2], how)(0), getattr(x[2:5], how)(0)]
+    np.testing.assert_allclose(pooled[:2], by_hand, rtol=1e-6)
+    if how != "max":
+        assert not np.asarray(pooled[2]).any()
+
+
+def test_outputs_take_slices_in_order():
+    structure = Structure(RNG.normal(size=(2, 3)), np.array([1, 1]))
+    values = jnp.arange(5 * 8, dtype=jnp.float32).reshape(5, 8)
+    outputs = [
+        Output("targets.q", "0e", scale=2.0, shift=1.0),
+        Output("node_targets.dipole", "1o"),
+        Output("targets.kinds", "4x0e", pool="mean"),
+    ]
+    run = predict_fn(Columns("0e+1o+4x0e", values), outputs)
+    found = run(jnp.float32(1), graph_of(structure, np.float32))
+    np.testing.assert_allclose(found.targets["q"], [2 * 8 + 1, 0])
+    np.testing.assert_allclose(found.node_targets["dipole"][:2], values[:2, 1:4])
+    assert not np.asarray(found.node_targets["dipole"][2:]).any()
+    np.testing.assert_allclose(found.targets["kinds"][0], values[:2, 4:].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Output("mu"), "targets.<name>"),
+        (lambda: Output("energy", "1o"), "one scalar"),
+        (lambda: Output("targets.mu", pool="median"), "sum, mean, max"),
+        (lambda: Output("targets.mu", relative_to="positions"), "node_targets"),
+        (lambda: predict_fn(Springs(), [Output("targets.mu", "1o")]), "irreps_out"),
+        (lambda: predict_fn(Springs(), [Output("targets.mu")], forces=True), "derivatives"),
+    ],
+)
+def test_outputs_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
