@@ -32,11 +32,16 @@ def safe_power(x: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-    """x / |x|, and zero with zero derivatives where x = 0.
+    """x / |x|, and zero where x = 0; zero derivatives there and where they would overflow.
 
-    Squares of tiny components underflow (|x| < 1e-19 in float32), so x is first divided by its
-    largest component; the derivative of the result does not pass through that scale.
+    The n-th derivative is of size |x|^-n: below |x| = 5e-9 in float32 the fourth is no number any
+    more, so such x keep their direction but are constants. All x are first divided by their largest
+    component, since squares overflow and underflow; the result does not depend on that scale.
     """
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True))
-    scaled = safe_divide(x, jnp.broadcast_to(scale, x.shape))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True))
+    scale = jnp.broadcast_to(largest, x.shape)
+    info = jnp.finfo(x.dtype)
+    constant = scale < min(16 * float(info.tiny) ** 0.25, float(info.eps))
+    fixed = jax.lax.stop_gradient(safe_divide(x, scale))
+    scaled = jnp.where(constant, fixed, x) / jnp.where(constant, 1, scale)
     return safe_divide(scaled, jnp.broadcast_to(safe_norm(scaled)[..., None], x.shape))

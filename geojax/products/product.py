@@ -2,7 +2,7 @@
 
 A product couples x and y path by path, channel by channel,
 
-    out_{l3 m3} = sum over m1, m2 of sqrt(2 l3 + 1) C^{l1 l2 l3}_{m1 m2 m3} x_{l1 m1} y_{l2 m2} w_path
+    out_{l3 m3} = w_path sqrt(2 l3 + 1) sum over m1, m2 of C^{l1 l2 l3}_{m1 m2 m3} x_{l1 m1} y_{l2 m2}
 
 with C of unit Frobenius norm (`so3.clebsch_gordan`). So independent factors of unit variance give
 every path unit variance ("component" normalisation). Sums over paths are plain sums: n paths into a
@@ -52,7 +52,7 @@ class Direction:
         lmax: largest degree.
     """
 
-    unit: Float[Array, "*n 3"]
+    unit: Float[Array, "*n xyz"]
     lmax: int = field(metadata={"static": True})
 
     def harmonics(self) -> Float[Array, "*n m 1"]:
@@ -120,15 +120,15 @@ def product(
 
 
 def tensor_product(
-    x: Float[Array, "*n m1 channel"],
-    y: Float[Array, "*n m2 channel"] | Direction,
-    weights: Float[Array, "*n path channel"] | None = None,
+    x: Float[Array, "... m1 channel"],
+    y: Float[Array, "... m2 #channel"] | Direction,
+    weights: Float[Array, "... path channel"] | None = None,
     *,
     lmax: int,
     method: str = "auto",
     paths: Layout = "sum",
     parity: so3.Parity = "even",
-) -> Float[Array, "*n m3 channel"]:
+) -> Float[Array, "... m3 channel"]:
     """The product of spherical features x and y up to degree lmax.
 
     Batch axes of the three operands broadcast against each other (also in number), so weights
@@ -173,7 +173,7 @@ def kept_layout(
 
 def split_kept(
     x: Float[Array, "*n m3 channel"], layout: tuple[int, ...]
-) -> list[Float[Array, "*n path m channel"]]:
+) -> list[Float[Array, "*n _ _ channel"]]:
     """For each degree l the paths of a kept product: `[..., layout[l], 2l+1, channel]`.
 
     Raises:

@@ -104,7 +104,7 @@ def _three_j(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
 
 @cache
 def _real_basis(l: int) -> np.ndarray:
-    """Rows: the real harmonics of `harmonics.py` by the complex ones (Condon-Shortley), times -i^l."""
+    """Rows: our real harmonics in terms of the complex ones (with the Condon-Shortley phase)."""
     out = np.zeros((2 * l + 1, 2 * l + 1), complex)
     out[l, l] = 1
     for m in range(1, l + 1):

@@ -4,8 +4,8 @@ With polar axis y and component normalisation, for m > 0
 
     Y_l,0 = Q_l0(y, r)    Y_l,+m = Q_lm(y, r) Re (z + ix)^m    Y_l,-m = Q_lm(y, r) Im (z + ix)^m
 
-where Q_lm = c_lm P_l^m(y/r) r^l / (x^2 + z^2)^(m/2) is a polynomial of y and r^2 that follows from the
-three-term recursion of the associated Legendre functions in l, started at l = m.
+where Q_lm = c_lm P_l^m(y/r) r^l / (x^2 + z^2)^(m/2) is a polynomial of y and r^2 that follows from
+the three-term recursion of the associated Legendre functions in l, started at l = m.
 """
 
 import math
@@ -65,7 +65,7 @@ def harmonics(
 def _polar(m: int, lmax: int, y: Array, square: Array) -> list[Array]:
     """Q_lm for l = m ... lmax.
 
-    Dividing the recursion of P_l^m by the norms c_lm = sqrt((2l+1) (2 - [m=0]) (l-m)! / (l+m)!) gives
+    The recursion of P_l^m times the norms c_lm = sqrt((2l+1) (2 - [m=0]) (l-m)! / (l+m)!) is
     Q_lm = a_l y Q_{l-1,m} - b_l r^2 Q_{l-2,m} with the a_l, b_l below.
     """
     first = math.prod(1 + 1 / (2 * k) for k in range(1, m + 1)) * (1 if m == 0 else 2)

@@ -17,7 +17,7 @@ _einsum = lambda *operands: jnp.einsum(*operands, precision="highest")
 
 def wigner_d(
     matrix: Float[Array, "*n 3 3"], lmax: int, *, pseudo: bool = False
-) -> tuple[Float[Array, "*n m m"], ...]:
+) -> tuple[Float[Array, "*n _ _"], ...]:
     """The matrices D^l, l = 0 ... lmax, that turn features of degree l as `matrix` turns vectors.
 
     D^1 is the matrix itself, and D^l is D^(l-1) x D^1 projected on its part of largest degree:
@@ -43,9 +43,12 @@ def wigner_d(
 
 
 def rotate(
-    matrix: Float[Array, "*r 3 3"], features: Float[Array, "*n m channel"], *, pseudo: bool = False
-) -> Float[Array, "*n m channel"]:
-    """The features after a rotation of the world by `matrix` `[3, 3]`, or one for each batch entry."""
+    matrix: Float[Array, "... 3 3"],
+    features: Float[Array, "... m channel"],
+    *,
+    pseudo: bool = False,
+) -> Float[Array, "... m channel"]:
+    """The features after the world was turned by `matrix`, one for all or one per batch entry."""
     lmax = degree(features)
     parts = [
         _einsum("...ij,...jc->...ic", block, features[..., rows, :])
