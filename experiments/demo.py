@@ -122,8 +122,8 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 def dynamics(artifact: str, output: str, picoseconds: float) -> None:
     """2 ps at constant energy from the exported file alone; refuses to load the network's code."""
-    from geojax.inference import calculator, nve, open_artifact
     from geojax.datasets import load, to_ase
+    from geojax.inference import calculator, nve, open_artifact
 
     atoms = to_ase(load("ethanol").test[0])
     atoms.calc = calculator(open_artifact(artifact))

@@ -206,7 +206,7 @@ def _by_target(
     for block in blocks:
         own = targets[first : first + block.shape[1]]
         first += block.shape[1]
-        for target in dict.fromkeys(t for t in own if t is not None):
-            chosen = [block[:, i] for i, t in enumerate(own) if t == target]
+        for target in dict.fromkeys(t for t in own if t):
+            chosen = [block[:, i] for i, t in enumerate(own) if t and t == target]
             found.append((target, jnp.concatenate(chosen, -1)))
     return found

@@ -42,7 +42,8 @@ PLAIN_LABELS = ("energy", "forces", "stress", "virials", "energies", "hessian")
 GROUPS = ("targets", "node_targets")
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Entry:
     """One key of a frame: where it stood ("info", "array", "result", "data") and its value."""
 
     key: str
@@ -140,6 +141,22 @@ def build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
 
 
 def _build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
+    bare = _bare(record, rules)
+    uses: dict[Entry, Use] = {}
+    labels = _labels(record, rules, bare, uses)
+    inputs = _inputs(record, rules, uses)
+    info = {"origin": record.where}
+    for entry in record.entries:
+        use = uses.setdefault(entry, Use(entry.key, entry.kind, None))
+        if use.label is None and entry.kind == "info" and _is_small(entry.value):
+            info[entry.key] = entry.value
+            uses[entry] = use if use.remark else use._replace(remark="kept in info")
+    properties = replace_leaves(Properties(), labels)
+    return bare.replace(inputs=inputs, properties=properties, info=info), list(uses.values())
+
+
+def _bare(record: Record, rules: Rules) -> Structure:
+    """Positions, species and cell alone."""
     length = rules.factors.get("positions", 1.0)
     bare = Structure(
         np.asarray(record.positions, np.float64) * length,
@@ -149,34 +166,35 @@ def _build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
     )
     if len(bare) == 0:
         raise ValueError("a structure has at least one atom; this one has none")
-    uses: dict[Entry, Use] = {}
-    labels: dict[str, Any] = {}
+    return bare
+
+
+def _labels(record: Record, rules: Rules, bare: Structure, uses: dict) -> dict[str, np.ndarray]:
+    labels: dict[str, np.ndarray] = {}
     for label, key in rules.keys.items():
         value = _explicit(label, key, record, rules, bare, uses)
         if value is not None:
             name = "stress" if label == "virials" else label
             _agree(name, labels.get(name, value), value, "the keys that were named")
             labels[name] = value
+    named = {"stress" if label == "virials" else label for label in rules.keys}
     for label in rules.precedence:
-        if label not in labels and not (label == "stress" and "virials" in rules.keys):
-            if label not in rules.keys:
-                value = _automatic(label, record, rules, bare, uses)
-                labels |= {} if value is None else {label: value}
+        if label not in named:
+            value = _automatic(label, record, rules, bare, uses)
+            labels |= {} if value is None else {label: value}
+    return labels
+
+
+def _inputs(record: Record, rules: Rules, uses: dict) -> dict[str, np.ndarray]:
     inputs = {}
     for name, key in rules.inputs.items():
         found = [entry for entry in record.entries if entry.key == key]
         if not found:
-            raise ValueError(f"the input {name!r} has no key {key!r}; {_available(record)}")
+            there = ", ".join(sorted({entry.key for entry in record.entries})) or "none"
+            raise ValueError(f"the input {name!r} is read from {key!r}; there are: {there}")
         uses |= {entry: Use(entry.key, entry.kind, f"inputs.{name}") for entry in found}
         inputs[name] = _numbers(key, found[0].value)
-    rest = [entry for entry in record.entries if entry not in uses]
-    info = {entry.key: entry.value for entry in rest if entry.kind == "info"}
-    info = {"origin": record.where} | {k: v for k, v in info.items() if _is_small(v)}
-    properties = replace_leaves(Properties(), labels)
-    kept = lambda e: "kept in info" if e.key in info and e.kind == "info" else ""
-    every = [uses.get(entry) or Use(entry.key, entry.kind, None, kept(entry)) for entry in rest]
-    structure = bare.replace(inputs=inputs, properties=properties, info=info)
-    return structure, [*uses.values(), *every]
+    return inputs
 
 
 def _explicit(
@@ -304,10 +322,6 @@ def full_stress(value: Float[np.ndarray, "*shape"], key: str = "stress") -> Floa
             f"got {tensor.tolist()}"
         )
     return (tensor + tensor.T) / 2
-
-
-def _available(record: Record) -> str:
-    return f"available keys: {', '.join(sorted({e.key for e in record.entries})) or 'none'}"
 
 
 def _sketch(value: np.ndarray) -> str:
