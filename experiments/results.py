@@ -11,17 +11,12 @@ from typing import Any
 FOLDER = Path(__file__).parent / "results"
 
 
-def machine() -> dict[str, Any]:
+def machine() -> str:
     """What a number was measured on."""
     import jax
 
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-    }
+    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} {platform.machine()} cores"
+    return f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
 
 
 def write(name: str, values: dict[str, Any], command: str | None = None) -> Path:

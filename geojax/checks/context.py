@@ -352,7 +352,8 @@ def _refuse_missing_inputs(context: Context) -> None:
             )
 
     graph = context.sample(next(iter(context.examples.values()))).graph
-    small = pad([Sample(graph, Properties())], _sizes([Sample(graph, Properties())])).graph
+    one = [Sample(graph, Properties())]
+    small = jax.tree.map(jnp.asarray, pad(one, _sizes(one)).graph)
     small = small._replace(nodes=Inputs(small.nodes))
     jax.eval_shape(lambda: context.model.network.apply(context.model.params, small).array)
 

@@ -1,0 +1,317 @@
+"""Checks of an energy model: derivatives, balance, smoothness, separation; figures A10 to A15, A28.
+
+Each is a function `(context) -> Measurement | None` in `CHECKS`. Finite differences are of float64
+only; everything else is measured in float32 as well.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from geojax.checks import examples
+from geojax.checks.context import CHECKS, Context, Measurement, difference
+from geojax.graphs import Sample, Structure
+from geojax.model import references
+
+__all__ = ["STEPS"]
+
+STEPS = (1e-3, 1e-4, 1e-5)  # of finite differences: [Å], or strain
+NEAR = 1e-7  # [Å] from the cutoff
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+def _sweep(
+    context: Context,
+    variants: Callable[[float], list[Structure]],
+    want: np.ndarray,
+) -> tuple[float, str]:
+    """The error of central differences of the energy at the best step, relative to max |want|.
+
+    Args:
+        variants: the displaced structures of one step: plus and minus by turns.
+        want: the derivative of the energy along each displacement.
+    """
+    plan = [variants(step) for step in STEPS]
+    energies = [float(v["energy"]) for v in context.predict([s for p in plan for s in p])]
+    errors = []
+    for i, step in enumerate(STEPS):
+        values = np.array(energies[i * len(plan[i]) : (i + 1) * len(plan[i])])
+        slopes = (values[0::2] - values[1::2]) / (2 * step)
+        errors.append(float(np.abs(slopes - want).max() / max(np.abs(want).max(), 1e-12)))
+    if not np.isfinite(errors).all():
+        return np.inf, "not a number"
+    swept = ", ".join(f"{e:.0e} at {step:.0e}" for e, step in zip(errors, STEPS, strict=True))
+    return min(errors), swept
+
+
+@CHECKS.register("forces")
+def forces(context: Context) -> Measurement | None:
+    """Every component of the forces against central differences of the energy."""
+    if not context.has_energy or not context.double:
+        return None
+    found = []
+    for name, s in _small(context).items():
+
+        def variants(step: float, s: Structure = s) -> list[Structure]:
+            moves = step * np.eye(3 * len(s)).reshape(-1, len(s), 3)
+            moved = lambda by: s.replace(positions=s.positions + by)
+            return [moved(sign * by) for by in moves for sign in (1, -1)]
+
+        want = -_prediction(context, name)["forces"].ravel()
+        found.append((*_sweep(context, variants, want), name))
+    value, swept, name = max(found)
+    return context.judge(
+        "forces",
+        "A10",
+        value,
+        (1e-8, 1e-8),
+        detail=f"best of a sweep of steps [Å], worst in the {name}: {swept}",
+        meaning="forces are not the gradient of the energy: a gradient is stopped, scaled or "
+        "detached on the way, or the energy jumps",
+    )
+
+
+@CHECKS.register("stress")
+def stress(context: Context) -> Measurement | None:
+    """Six components of the stress against central differences under strain."""
+    if not context.has_energy or not context.double or not context.periodic:
+        return None
+    found = []
+    for name, s in _small(context).items():
+        if not any(s.pbc):
+            continue
+
+        def variants(step: float, s: Structure = s) -> list[Structure]:
+            return [_strained(s, i, j, sign * step) for i, j in VOIGT for sign in (1, -1)]
+
+        sigma = _prediction(context, name)["stress"]
+        want = s.volume * np.array([sigma[i, j] for i, j in VOIGT])
+        lopsided = np.abs(sigma - sigma.T).max() / max(np.abs(sigma).max(), 1e-12)
+        value, swept = _sweep(context, variants, want)
+        found.append((max(value, lopsided), swept, name))
+    value, swept, name = max(found)
+    return context.judge(
+        "stress",
+        "A11",
+        value,
+        (1e-8, 1e-8),
+        detail=f"best of a sweep of strains, worst in the {name}: {swept}",
+        meaning="the stress is not dE/dstrain / volume: check its sign (tension is positive), that "
+        "the strain acts on cell and positions, is symmetric, and the volume",
+    )
+
+
+@CHECKS.register("balance")
+def balance(context: Context) -> Measurement | None:
+    """The sum of all forces, and the torque on a molecule."""
+    if not context.has_energy:
+        return None
+    worst, where = 0.0, ""
+    for (name, s), values in zip(context.examples.items(), context.reference, strict=True):
+        f = values["forces"]
+        scale = len(s) * max(float(np.abs(f).max()), 1e-12)
+        figures = {"sum of forces": np.abs(f.sum(0)).max() / scale}
+        if not any(s.pbc):
+            arm = s.positions - s.positions.mean(0)
+            torque = np.abs(np.cross(arm, f).sum(0)).max()
+            figures["torque"] = torque / (scale * max(float(np.abs(arm).max()), 1e-12))
+        for what, value in figures.items():
+            if not value <= worst:
+                worst, where = float(value), f"{what}, {name}"
+    return context.judge(
+        "balance",
+        "A12",
+        worst,
+        (1e-12, 1e-5),
+        detail=f"largest: {where}" if where else "exactly balanced",
+        meaning="forces do not add up to zero, or turn an isolated molecule: the energy depends on "
+        "the place or the orientation of the structure",
+        unit="N max F",
+    )
+
+
+@CHECKS.register("cutoff")
+def cutoff(context: Context) -> Measurement | None:
+    """Energy, forces and their derivative on both sides of the cutoff.
+
+    The jump is extrapolated from the inside, 2 X(rc - d) - X(rc - 2d), so that a steep but smooth
+    function is told from a jump; it is relative to |X(rc / 2) - X(rc + d)|.
+    """
+    if not context.has_energy or not context.local or not context.double:
+        return None
+    rc = context.cutoff
+    middle, outside, near, nearer = (
+        _along_last(context, r) for r in (rc / 2, rc + NEAR, rc - 2 * NEAR, rc - NEAR)
+    )
+    figures = {}
+    for name in middle:
+        control = np.abs(middle[name] - outside[name]).max()
+        jump = np.abs(2 * nearer[name] - near[name] - outside[name]).max()
+        figures[name] = float(jump / control) if control > 0 else float(jump)
+    value = max(v if np.isfinite(v) else np.inf for v in figures.values())
+    return context.judge(
+        "cutoff",
+        "A13",
+        value,
+        (1e-6, 1e-6),
+        detail="jumps at the cutoff: " + ", ".join(f"{n} {v:.0e}" for n, v in figures.items()),
+        meaning="the energy or a derivative jumps when an atom crosses the cutoff: a message is "
+        "not multiplied by the envelope, the envelope is not smooth enough, or neighbours are "
+        "counted",
+    )
+
+
+def _along_last(context: Context, distance: float) -> dict[str, np.ndarray]:
+    """E, F and dF/dr of pairs and a cluster whose last atom is at this distance."""
+    structures = examples.approaching(context.species, context.cutoff, distance)
+    away = examples.approaching(context.species, context.cutoff, distance + 1)
+    vectors = [b.positions - a.positions for a, b in zip(structures, away, strict=True)]
+    probes = context.probe(structures, vectors)
+    return {
+        "E": np.array([p.value for p in probes]),
+        "F": np.concatenate([p.gradient for p in probes]),
+        "dF/dr": np.concatenate([p.directional for p in probes]),
+    }
+
+
+@CHECKS.register("beyond the cutoff")
+def beyond(context: Context) -> Measurement | None:
+    """Forces between atoms farther apart than the cutoff, with their edge in the graph."""
+    if not context.has_energy or not context.local:
+        return None
+    rc = context.cutoff
+    pairs = [d for r in (1.0001 * rc, 1.3 * rc) for d in examples.dimers(context.species, r)]
+    value = max(float(np.abs(v["forces"]).max()) for v in context.predict(pairs, reach=1.4 * rc))
+    return context.judge(
+        "beyond the cutoff",
+        "A13",
+        value,
+        (0, 0),
+        detail="largest force between two atoms past the cutoff",
+        meaning="atoms past the cutoff pull at each other: the envelope is not cut to zero there",
+        unit="eV/Å",
+    )
+
+
+@CHECKS.register("skin")
+def skin(context: Context) -> Measurement | None:
+    """All outputs when the graph holds edges beyond the cutoff, as in molecular dynamics."""
+    if not context.local:
+        return None
+    structures = [s for name, s in context.examples.items() if not name.startswith("given")]
+    found = context.predict(structures, reach=1.15 * context.cutoff)
+    value, where = difference(found, context.reference[: len(found)])
+    return context.judge(
+        "skin",
+        "A13",
+        value,
+        (1e-12, 2e-5),
+        detail=f"edges up to 1.15 cutoffs; {where}",
+        meaning="edges beyond the cutoff change the output: neighbours are counted, or the "
+        "envelope is not zero past the cutoff",
+    )
+
+
+@CHECKS.register("isolated atom")
+def isolated(context: Context) -> Measurement | None:
+    """Energies of single atoms, and of dimers at two cutoffs, against E0s; forces there."""
+    if not context.has_energy or context.nearest is not None:
+        return None
+    structures = examples.atoms(context.species)
+    if context.local:
+        structures += examples.dimers(context.species, 2 * context.cutoff)
+    meaning = (
+        "an atom alone does not have its E0: the readout has a bias, or a shift is added to "
+        "atoms without neighbours"
+    )
+    limits, unit = (1e-12, 1e-6), "eV"
+    judge = lambda value, detail, meaning: context.judge(
+        "isolated atom", "A14", value, limits, detail=detail, meaning=meaning, unit=unit
+    )
+    try:
+        for s in structures:
+            references(context.model.card, s)
+    except ValueError as error:
+        return judge(np.inf, str(error), "an element of the model has no E0")
+    found = context.predict(structures)
+    errors = {"energy": 0.0, "forces": 0.0}
+    for name in errors:
+        errors[name] = max(float(np.abs(v[name]).max()) for v in found)
+    value = max(errors.values(), key=lambda v: v if np.isfinite(v) else np.inf)
+    return judge(
+        value,
+        f"above E0: {errors['energy']:.1e} eV, forces {errors['forces']:.1e} eV/Å",
+        meaning,
+    )
+
+
+@CHECKS.register("extensivity")
+def extensivity(context: Context) -> Measurement | None:
+    """The energy of two molecules 50 Å apart against the sum of their energies."""
+    if not context.has_energy or not context.local:
+        return None
+    first, second, both = context.predict(examples.fragments(context.species, context.cutoff))
+    want = float(first["energy"] + second["energy"])
+    scale = float(abs(first["energy"]) + abs(second["energy"]))
+    value = abs(float(both["energy"]) - want) / max(scale, 1e-12)
+    return context.judge(
+        "extensivity",
+        "A15",
+        value,
+        (1e-11, 1e-5),
+        detail="two molecules at least 50 Å apart",
+        meaning="energies of separated molecules do not add up: energies are averaged over atoms, "
+        "or something is normalised by the size of the structure",
+    )
+
+
+@CHECKS.register("finite")
+def finite(context: Context) -> Measurement:
+    """Outputs, gradients and second derivatives where angles and directions vanish."""
+    reach = context.cutoff if context.local else np.inf
+    inputs = {name: v for s in context.examples.values() for name, v in s.inputs.items()}
+    cases = examples.degenerate(context.species, reach, inputs)
+    rng = context.rng()
+    vectors = [rng.standard_normal(s.positions.shape) for s in cases.values()]
+    values = context.predict(list(cases.values()))
+    probes = context.probe(list(cases.values()), vectors)
+    bad: dict[str, int] = {}
+    for name, value, probe in zip(cases, values, probes, strict=True):
+        arrays: Sequence[np.ndarray] = [*value.values(), *map(np.asarray, probe)]
+        count = sum(int((~np.isfinite(a)).sum()) for a in arrays)
+        if count:
+            bad[name] = count
+    where = ", ".join(f"{count} in the {name}" for name, count in bad.items())
+    return context.judge(
+        "finite",
+        "A28",
+        sum(bad.values()),
+        (0, 0),
+        detail=where or f"{len(cases)} geometries with lines, planes, equal bonds, single atoms",
+        meaning="an output or a derivative up to second order is not finite: a norm, angle or "
+        "division without the safe forms of geojax.arrays",
+        unit="numbers",
+    )
+
+
+def _small(context: Context) -> dict[str, Structure]:
+    """The generated structures: finite differences of every component are affordable."""
+    return {n: s for n, s in context.examples.items() if not n.startswith("given")}
+
+
+def _prediction(context: Context, name: str) -> dict[str, np.ndarray]:
+    return context.reference[list(context.examples).index(name)]
+
+
+def _strained(structure: Structure, i: int, j: int, strain: float) -> Structure:
+    """Positions and cell times 1 + strain, with one symmetric component of the strain given.
+
+    Off-diagonal components are halved on each side, so that dE/dstrain is V times the stress.
+    """
+    deformation = np.eye(3)
+    deformation[i, j] += strain / 2
+    deformation[j, i] += strain / 2
+    assert structure.cell is not None
+    return structure.replace(
+        positions=structure.positions @ deformation, cell=structure.cell @ deformation
+    )
