@@ -30,8 +30,8 @@ from geojax.so3 import clebsch_gordan
 __all__ = ["cg"]
 
 # Largest number of terms that are unrolled. On two CPU cores (4096 edges, 32 channels, paths kept)
-# the unrolled form is faster up to lmax 4 at least, but there (1158 terms) the product and its three
-# cotangents compile for 62 s, against 15 s path by path.
+# the unrolled form is faster up to lmax 4 at least, but there (1158 terms) the product and its
+# three cotangents compile for 62 s, against 15 s path by path.
 UNROLL = 600
 # Largest number of rows that a CPU stacks; more are written into place one by one, because the
 # copy that a stack makes costs more than clearing the result: 46 against 88 ms for 99 rows.

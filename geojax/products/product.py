@@ -2,7 +2,7 @@
 
 A product couples x and y path by path, channel by channel,
 
-    out_{l3 m3} = w_path sqrt(2 l3 + 1) sum over m1, m2 of C^{l1 l2 l3}_{m1 m2 m3} x_{l1 m1} y_{l2 m2}
+    out_{l3 m3} = w_path sqrt(2 l3 + 1) sum_{m1 m2} C^{l1 l2 l3}_{m1 m2 m3} x_{l1 m1} y_{l2 m2}
 
 with C of unit Frobenius norm (`so3.clebsch_gordan`). So independent factors of unit variance give
 every path unit variance ("component" normalisation). Sums over paths are plain sums: n paths into a
@@ -13,7 +13,7 @@ A kernel is one file: a function that takes checked operands and a `Spec`, enter
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -74,13 +74,14 @@ class Spec(NamedTuple):
         return so3.paths(self.lmax_x, self.lmax_y, self.lmax, parity=self.parity)
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """One way to compute a product."""
 
     def __call__(self, x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
         """The product of operands of one dtype, equal batch axes and degrees as in `spec`.
 
-        `y` has x's channels or one; it is a `Direction` only if the kernel was registered with
+        There is at least one path.         `y` has x's channels or one; it is a `Direction` only if the kernel was registered with
         `direction=True`. A layout of "keep" leaves the paths apart in the order of `spec.paths()`.
         """
         ...
@@ -160,7 +161,11 @@ def tensor_product(
     if isinstance(y, Direction) and not chosen.direction:
         y = y.harmonics()
     _check_weights(weights, spec, x.shape[-1])
-    return chosen.kernel(*_alike(x, y, weights), spec)
+    x, y, weights = _alike(x, y, weights)
+    if not spec.paths():
+        rows = 0 if paths == "keep" else (lmax + 1) ** 2
+        return jnp.zeros((*x.shape[:-2], rows, x.shape[-1]), x.dtype)
+    return chosen.kernel(x, y, weights, spec)
 
 
 def kept_layout(

@@ -19,7 +19,7 @@ import numpy as np
 
 from geojax.datasets.formats.labels import Entry, Record
 from geojax.elements import atomic_number, symbol
-from geojax.graphs import Structure, is_per_node
+from geojax.graphs import Structure
 
 __all__ = ["frame_text", "records"]
 
@@ -182,19 +182,24 @@ def _wrong_number(column: Column, tokens: list[list[str]], where: str, first: in
 
 
 def _pairs(text: str, where: str) -> dict[str, Any]:
-    """The key=value pairs of a comment line; a line without any "=" is a plain remark."""
+    """The key=value pairs of a comment line; a line that has none is a plain remark."""
     if "=" not in text:
         return {"comment": text} if text else {}
     found: dict[str, Any] = {}
     at = 0
     while at < len(text):
         match = PAIR.match(text, at)
+        if match is None and "Properties=" not in text:
+            return {"comment": text}
         if match is None:
             raise ValueError(
                 f"{where}: a comment line is key=value pairs; cannot read {text[at : at + 60]!r} "
                 "(is a quote or bracket missing?)"
             )
-        key, value = _bare(match[1]), True if match[2] is None else _value(_bare(match[2]))
+        try:
+            key, value = _bare(match[1]), True if match[2] is None else _value(_bare(match[2]))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: {match[0].strip()!r} is no JSON; {error}") from error
         if key in found and not _same(found[key], value):
             raise ValueError(
                 f"{where}: a key has one value; {key!r} is there with {found[key]!r} and {value!r}"
@@ -233,32 +238,22 @@ def _same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and np.array_equal(first, second)
 
 
-def frame_text(structure: Structure, values: Mapping[str, Any], info: Mapping[str, Any]) -> str:
-    """One frame as text.
-
-    Args:
-        values: more per structure or per atom; an array with one row per atom whose name is that of
-            a per-node quantity is a column (see `columns_and_pairs`).
-        info: remarks.
-    """
-    columns, pairs = values_by_place(values)
-    blocks = [("pos", structure.positions), *columns.items()]
-    names = ["species:S:1"]
-    for name, array in blocks:
-        names.append(f"{name}:{_type(array)}:{array[0].size}")
+def frame_text(
+    structure: Structure, columns: Mapping[str, np.ndarray], pairs: Mapping[str, Any]
+) -> str:
+    """One frame as text; `columns` have one row per atom, `pairs` go to the comment line."""
+    blocks = {"pos": structure.positions, **columns}
+    flat = {name: array.reshape(len(structure), -1) for name, array in blocks.items()}
+    layout = [f"{name}:{_type(array)}:{array.shape[1]}" for name, array in flat.items()]
     text = "" if structure.cell is None else f'Lattice="{_numbers(structure.cell)}" '
-    text += f"Properties={':'.join(names)}"
-    for key, value in {**pairs, **info}.items():
+    text += f"Properties={':'.join(['species:S:1', *layout])}"
+    for key, value in pairs.items():
         text += f" {_quoted(key)}={_quoted(_text(value))}"
     text += f' pbc="{_numbers(np.array(structure.pbc))}"'
     rows = [symbol(int(z)) for z in structure.species]
-    for _, array in blocks:
+    for array in flat.values():
         rows = [f"{row} {_numbers(part)}" for row, part in zip(rows, array, strict=True)]
     return "\n".join([str(len(structure)), text, *rows]) + "\n"
-
-
-def values_by_place(values: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    raise NotImplementedError
 
 
 def _type(array: np.ndarray) -> str:

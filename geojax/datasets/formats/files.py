@@ -1,0 +1,196 @@
+"""`read` and `write`: structures from and to files."""
+
+import gzip
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from geojax.datasets.formats import arrays, atoms, extxyz
+from geojax.datasets.formats.labels import ASE_KEYS, Record, Rules, Use, build, rules
+from geojax.datasets.formats.report import LabelReport, tally
+from geojax.graphs import Properties, Structure, is_per_node, leaves
+from geojax.registry import did_you_mean
+
+__all__ = ["Reading", "read", "write"]
+
+XYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
+DATABASES = (".db", ".db.gz")
+ARRAYS = (".npz", ".h5", ".hdf5")
+UNIT_EXAMPLES = {
+    "positions": "Å",
+    "energy": "kcal/mol",
+    "forces": "kcal/mol/Å",
+    "stress": "GPa",
+    "virials": "eV",
+    "energies": "eV",
+}
+
+
+class Reading(NamedTuple):
+    """The structures of a file, and the account of its keys."""
+
+    structures: tuple[Structure, ...]
+    report: LabelReport
+
+
+def read(
+    path: str | Path,
+    *,
+    keys: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+) -> Reading:
+    """All structures of a file with their labels.
+
+    Args:
+        path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`;
+            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays`).
+        keys: label -> key of the file, for labels that are not called `REF_energy`, `energy`,
+            `REF_forces`, `forces`, `REF_stress`, `stress` or `virials`; also for `targets.NAME`
+            and `node_targets.NAME`. A key that is named must be in the file; frames that lack it
+            have no such label. "-gradient" is minus the value of `gradient`.
+        units: unit of "positions" and of labels. Extended xyz and databases are in ASE's units
+            unless said otherwise; files of arrays have no convention: there the unit of everything
+            that is read has to be stated.
+        inputs: input of the structure -> per-node key; every frame must have it.
+        skip_bad: leave out frames that cannot be read and list them in the report.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown kind of file; no structures; a frame that cannot be read or has a
+            label that is not finite; a named key that is nowhere. Messages begin with file and line
+            or frame.
+        KeyError: an unknown label or unit.
+        ImportError: ase or h5py is needed and not installed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"structures are read from a file; there is none at {path}; check the path"
+        )
+    records, chosen = _open(path, dict(keys or {}), units, inputs)
+    structures: list[Structure] = []
+    uses: list[list[Use]] = []
+    rejected: list[str] = []
+    seen: set[str] = set()
+    for record in records:
+        try:
+            if isinstance(record, ValueError):
+                raise record
+            seen |= {entry.key for entry in record.entries}
+            structure, use = build(record, chosen)
+        except ValueError as error:
+            if not skip_bad:
+                raise
+            rejected.append(str(error))
+            continue
+        structures.append(structure)
+        uses.append(use)
+    _check_named(path, chosen, seen)
+    if not structures:
+        reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
+        raise ValueError(f"{path}: a file holds at least one structure; it has none{reasons}")
+    if path.suffix in ARRAYS:
+        _check_units(path, {use.label for frame in uses for use in frame}, chosen)
+    return Reading(tuple(structures), tally(path.name, structures, uses, rejected))
+
+
+def _open(
+    path: Path,
+    keys: dict[str, str],
+    units: Mapping[str, str] | None,
+    inputs: Mapping[str, str] | None,
+) -> tuple[Iterator[Record] | Iterator[Record | ValueError], Rules]:
+    name = path.name.lower()
+    if name.endswith(XYZ):
+        return extxyz.records(path), rules(keys, units, inputs, ASE_KEYS)
+    if name.endswith(DATABASES):
+        return atoms.database_records(path), rules(keys, units, inputs, ASE_KEYS)
+    if name.endswith(ARRAYS):
+        geometry = {key: keys.pop(key) for key in arrays.GEOMETRY if key in keys}
+        chosen = rules(keys, units, inputs, arrays.ARRAY_KEYS)
+        reader = arrays.npz_records if path.suffix == ".npz" else arrays.hdf5_records
+        return reader(path, geometry), chosen
+    known = [*XYZ, *DATABASES, *ARRAYS]
+    raise ValueError(
+        f"{path}: the kind of file is told by the end of its name; "
+        f"{did_you_mean(''.join(path.suffixes[-2:]), known)}"
+    )
+
+
+def _check_named(path: Path, chosen: Rules, seen: set[str]) -> None:
+    for label, key in chosen.keys.items():
+        if key not in seen and key.removeprefix("-") not in seen:
+            raise ValueError(
+                f"{path}: the key {key!r} was named for {label!r} and no frame has it; "
+                f"{did_you_mean(key, seen)}"
+            )
+
+
+def _check_units(path: Path, labels: set[str | None], chosen: Rules) -> None:
+    named = {"virials" if label == "stress" else label for label in labels}
+    labels = named if "virials" in chosen.keys else labels
+    needed = {"positions", *(label for label in labels if label in UNIT_EXAMPLES)}
+    missing = needed - set(chosen.factors)
+    if missing:
+        example = {name: UNIT_EXAMPLES[name] for name in sorted(missing)}
+        raise ValueError(
+            f"{path}: files of arrays do not say their units and none is guessed; state those of "
+            f"{', '.join(example)}, such as units={example}"
+        )
+
+
+def write(
+    path: str | Path,
+    structures: Iterable[Structure],
+    predictions: Sequence[Properties] | None = None,
+) -> None:
+    """Write extended xyz, `.xyz` or `.extxyz`, also with `.gz`.
+
+    Labels are written as `REF_energy`, `REF_forces`, `REF_stress`, predictions as
+    `geojax_energy`, …, and neither takes the place of the other. Numbers come back bit for bit. The
+    file appears when it is complete.
+
+    Raises:
+        ValueError: another kind of file; not one prediction per structure; two things of one name.
+    """
+    path = Path(path).expanduser()
+    structures = tuple(structures)
+    if not path.name.lower().endswith(XYZ):
+        raise ValueError(f"structures are written as one of {', '.join(XYZ)}; got {path.name}")
+    if predictions is not None and len(predictions) != len(structures):
+        raise ValueError(
+            f"each structure has one prediction; got {len(predictions)} for {len(structures)}"
+        )
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(unfinished, "wt", encoding="utf-8") as stream:
+            for i, structure in enumerate(structures):
+                predicted = Properties() if predictions is None else predictions[i]
+                stream.write(extxyz.frame_text(structure, *_places(structure, predicted)))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _places(structure: Structure, predicted: Properties) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes into columns and what into the comment line, by key."""
+    values: dict[str, tuple[bool, Any]] = {
+        name: (True, array) for name, array in structure.inputs.items()
+    }
+    for prefix, properties in (("REF_", structure.properties), ("geojax_", predicted)):
+        found = leaves(properties)
+        for name, key in atoms.label_keys(found, prefix).items():
+            if key in values or key in ("species", "pos", "Z"):
+                raise ValueError(f"a key has one value; {key!r} would be written twice")
+            per_node = is_per_node(name) or name == "hessian"
+            values[key] = (per_node, found[name])
+    for key, value in structure.info.items():
+        if key != "origin" and key not in values:
+            values[key] = (False, value)
+    columns = {key: value for key, (per_node, value) in values.items() if per_node}
+    pairs = {key: value for key, (per_node, value) in values.items() if not per_node}
+    return columns, pairs
