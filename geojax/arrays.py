@@ -13,10 +13,12 @@ __all__ = ["safe_divide", "safe_norm", "safe_power", "unit"]
 
 
 def safe_norm(x: Float[Array, "*n d"], axis: int = -1) -> Float[Array, "*n"]:
-    """|x|, with zero (not NaN) derivatives where x = 0."""
-    square = jnp.sum(x * x, axis)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+    """|x|, with zero (not NaN) derivatives where x = 0, and where they would overflow (see `unit`).
+
+    Neither overflows nor underflows on the way: the norm of (1e30, 0, 0) is 1e30 in float32.
+    """
+    scaled, scale = _scaled(x, axis)
+    return _norm(scaled, axis) * jax.lax.index_in_dim(scale, 0, axis, keepdims=False)
 
 
 def safe_divide(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -35,13 +37,29 @@ def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """x / |x|, and zero where x = 0; zero derivatives there and where they would overflow.
 
     The n-th derivative is of size |x|^-n: below |x| = 5e-9 in float32 the fourth is no number any
-    more, so such x keep their direction but are constants. All x are first divided by their largest
-    component, since squares overflow and underflow; the result does not depend on that scale.
+    more, so such x keep their direction but are constants.
     """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), -1, keepdims=True))
-    scale = jnp.broadcast_to(largest, x.shape)
+    scaled, _ = _scaled(x, -1)
+    return safe_divide(scaled, jnp.broadcast_to(_norm(scaled, -1)[..., None], x.shape))
+
+
+def _norm(x: Array, axis: int) -> Array:
+    square = jnp.sum(x * x, axis)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def _scaled(x: Array, axis: int) -> tuple[Array, Array]:
+    """x as a product of a vector whose largest component is 1 and a scale, repeated along `axis`.
+
+    Squares of the vector neither overflow nor underflow. The scale is a constant for autodiff,
+    which is exact to any order: what is computed from the two does not depend on how x is split.
+    Vectors too small to be differentiated four times are constants altogether.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis, keepdims=True))
+    # Of full shape, since XLA divides by a broadcast number as times its reciprocal, which may be 0
+    scale = jnp.broadcast_to(jnp.where(largest > 0, largest, 1), x.shape)
     info = jnp.finfo(x.dtype)
     constant = scale < min(16 * float(info.tiny) ** 0.25, float(info.eps))
-    fixed = jax.lax.stop_gradient(safe_divide(x, scale))
-    scaled = jnp.where(constant, fixed, x) / jnp.where(constant, 1, scale)
-    return safe_divide(scaled, jnp.broadcast_to(safe_norm(scaled)[..., None], x.shape))
+    divided = jnp.where(constant, 0, x) / jnp.where(constant, 1, scale)
+    return jnp.where(constant, jax.lax.stop_gradient(x) / scale, divided), scale

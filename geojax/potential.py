@@ -7,6 +7,7 @@ added on the host in float64, because float32 has no digits left for total energ
 eV.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from geojax.arrays import safe_norm
 from geojax.graphs import (
     Graph,
     Properties,
+    degree,
     edge_vectors,
     graph_mask,
     graph_of_nodes,
@@ -162,8 +164,8 @@ def _coordinated(graph: Graph, cutoff: float) -> Float[Array, "node"]:
 
     1 - exp(-4 sum_j u(r_ij / cutoff)) with the polynomial envelope u(x) = 1 - 10x³ + 15x⁴ - 6x⁵.
     """
-    if jnp.isinf(cutoff):
-        return jnp.minimum(to_receivers(jnp.ones(graph.senders.shape[0]), graph), 1)
+    if math.isinf(cutoff):
+        return jnp.minimum(degree(graph, graph.nodes["positions"].dtype), 1)
     x = jnp.minimum(safe_norm(edge_vectors(graph)) / cutoff, 1)
     near = 1 - x**3 * (10 - x * (15 - 6 * x))
     return 1 - jnp.exp(-4 * to_receivers(near, graph))

@@ -30,7 +30,7 @@ def test_a_page_with_every_section_needs_no_network(tmp_path):
     assert all(f"<h2>{heading}</h2>" in text for heading, _ in sections)
     markup = text.replace(plotly.offline.get_plotlyjs(), "")
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", markup)
-    assert "passed" in text and "meV/Å" in text
+    assert ">passed<" in text
 
 
 def test_bonds_join_near_atoms_only():

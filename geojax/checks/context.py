@@ -1,8 +1,9 @@
 """What a check works with: a compiled model, structures to try it on, and how a figure is judged.
 
 A check is a function `check(context) -> Measurement | None` in the registry `CHECKS` (None: it does
-not apply to this model or precision). All checks of one precision share three compiled programs:
-predictions in one budget, in another budget or layout, and a probe with second derivatives.
+not apply to this model or precision). Compilation is most of the time, so all checks of one
+precision share two programs: predictions in one budget, and a probe with second derivatives in a
+smaller one.
 """
 
 import math
@@ -64,9 +65,15 @@ class Measurement:
 
 
 class Probe(NamedTuple):
-    """Of one structure, see `Context.probe`."""
+    """What `Context.probe` finds of one structure.
 
-    value: float
+    Attributes:
+        values: what the model predicts, forces as the negative gradient.
+        gradient: `[node, 3]`, of the weighted sum over structures of energies (else of outputs).
+        directional: `[node, 3]`, the derivative of the gradient along the given vectors.
+    """
+
+    values: Values
     gradient: np.ndarray
     directional: np.ndarray
 
@@ -124,6 +131,11 @@ class Context:
     def periodic(self) -> dict[str, Structure]:
         return {name: s for name, s in self.examples.items() if any(s.pbc)}
 
+    @property
+    def generated(self) -> dict[str, Structure]:
+        """The examples that were not given: small, without labels."""
+        return {n: s for n, s in self.examples.items() if not n.startswith(GIVEN)}
+
     @cached_property
     def irreps(self) -> dict[str, Irreps]:
         """The symmetry of every predicted value but the stress, by its name."""
@@ -149,16 +161,16 @@ class Context:
     def budget(self) -> Budget:
         """Of the main program: any example fits, also twice repeated."""
         large = [*self.examples.values()]
-        large += [examples.supercell(s) for name, s in self.examples.items() if name in _REPEATED]
+        large += [examples.supercell(s) for s in self.generated.values() if any(s.pbc)]
         sizes = [_sizes([self.sample(s)]) for s in large]
         nodes, edges = max(s.n_node for s in sizes), max(s.n_edge for s in sizes)
         return Budget(_ceil(max(nodes, 96), 32), _ceil(max(edges, 1024), 128), 17)
 
     @cached_property
-    def other_budget(self) -> Budget:
-        """Another bucket for the same structures."""
-        n_node, n_edge, n_graph = self.budget
-        return Budget(n_node + 32, n_edge + 384, n_graph + 3)
+    def probe_budget(self) -> Budget:
+        """Of the probe: the generated examples fit."""
+        sizes = _sizes([self.sample(s) for s in self.generated.values()])
+        return Budget(_ceil(max(40, sizes.n_node), 8), _ceil(max(sizes.n_edge, 256), 64), 9)
 
     def sample(
         self, structure: Structure, *, reach: float | None = None, slots: int | None = None
@@ -200,7 +212,7 @@ class Context:
         vectors: Sequence[np.ndarray] | None = None,
         weights: Sequence[float] | None = None,
     ) -> list[Probe]:
-        """Energies (else sums of outputs), gradients and directional derivatives of those.
+        """Predictions, gradients and second derivatives, in a program of its own.
 
         Args:
             vectors: `[node, 3]` each: the gradient is differentiated along them; default zero.
@@ -211,7 +223,7 @@ class Context:
         vectors = [np.zeros_like(s.positions) for s in structures] if vectors is None else vectors
         weights = np.ones(len(samples)) if weights is None else weights
         found, done = [], 0
-        for group in _packed(samples, self._probe_budget):
+        for group in _packed(samples, self.probe_budget):
             mine = slice(done, done + len(group))
             found += self._run_probe(group, vectors[mine], np.asarray(weights[mine]))
             done += len(group)
@@ -260,17 +272,8 @@ class Context:
         energy, outputs = self.has_energy, self.model.card.outputs
         periodic = bool(self.periodic)
         return jax.jit(
-            predict_fn(
-                self.model.network, outputs, forces=energy, stress=energy and periodic
-            )
+            predict_fn(self.model.network, outputs, forces=energy, stress=energy and periodic)
         )
-
-    @cached_property
-    def _probe_budget(self) -> Budget:
-        generated = [self.sample(s) for name, s in self.examples.items() if name in _GENERATED]
-        sizes = _sizes(generated)
-        nodes = max(40, sizes.n_node)
-        return Budget(_ceil(nodes, 8), _ceil(max(sizes.n_edge, 256), 64), 9)
 
     @cached_property
     def _probe(self) -> Callable[..., tuple[Any, Any, Any]]:
@@ -279,37 +282,35 @@ class Context:
         def probe(params, graph, weights, vectors):
             def total(positions):
                 moved = graph._replace(nodes={**graph.nodes, "positions": positions})
-                values = _sums(predict(params, moved), moved)
-                return jnp.sum(values * weights), values
+                found = predict(params, moved)
+                return jnp.sum(_sums(found, moved) * weights), leaves(found)
 
-            along = jax.jvp(
-                jax.grad(total, has_aux=True), (graph.nodes["positions"],), (vectors,)
-            )
-            (gradient, values), (directional, _) = along
-            return values, gradient, directional
+            gradient = jax.grad(total, has_aux=True)
+            start = graph.nodes["positions"]
+            (slope, found), (along, _) = jax.jvp(gradient, (start,), (vectors,))
+            return found, slope, along
 
         return jax.jit(probe)
 
     def _run_probe(self, samples, vectors, weights) -> list[Probe]:
-        budget = self._probe_budget
-        rows = np.concatenate(vectors)
+        budget, rows = self.probe_budget, np.concatenate(vectors)
+        along = np.zeros((budget.n_node, 3), self.dtype)
+        along[: len(rows)] = rows
+        weigh = np.zeros(budget.n_graph, self.dtype)
+        weigh[: len(samples)] = weights
         with self._precision():
             graph = pad(samples, budget, self.dtype).graph
-            along = np.zeros((budget.n_node, 3), self.dtype)
-            along[: len(rows)] = rows
-            weigh = np.zeros(budget.n_graph, self.dtype)
-            weigh[: len(samples)] = weights
-            out = self._probe(self._params, graph, weigh, along)
-            values, gradient, directional = (np.asarray(x, np.float64) for x in out)
-        nodes = _node_slices(samples)
+            found, slope, second = self._probe(self._params, graph, weigh, along)
+            found, slope, second = _numpy(found), np.asarray(slope), np.asarray(second)
+        if self.has_energy:
+            found["forces"] = -slope.astype(np.float64)
         return [
-            Probe(value, gradient[own], directional[own])
-            for value, own in zip(values, nodes, strict=False)
+            Probe(values, slope[own], second[own])
+            for values, own in zip(_split(samples, found), _node_slices(samples), strict=True)
         ]
 
 
-_GENERATED = ("molecule", "crystal", "slab")
-_REPEATED = ("crystal", "slab")
+GIVEN = "given"  # how names of given structures start
 
 CHECKS: Registry[Callable[[Context], Measurement | None]] = Registry("check")
 
@@ -335,7 +336,7 @@ def make_context(
     local = getattr(network, "nearest", None) is None
     reach = float(network.cutoff) if local else math.inf
     made = examples.generated(species, reach, seed, inputs)
-    given = {f"given {i}": s for i, s in enumerate(structures)}
+    given = {f"{GIVEN} {i}": s for i, s in enumerate(structures)}
     context = Context(model, made | given, species=species, dtype=dtype, seed=seed)
     _refuse_missing_inputs(context)
     return context

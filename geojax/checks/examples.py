@@ -46,7 +46,9 @@ def generated(
         made["crystal"] = _periodic(rng, species, 5, 0.95 * length, (True, True, True))
         made["slab"] = _periodic(rng, species, 4, 0.95 * length, (True, True, False))
     if inputs:
-        draw = lambda n: {name: rows[rng.integers(len(rows), size=n)] for name, rows in inputs.items()}
+        draw = lambda n: {
+            name: rows[rng.integers(len(rows), size=n)] for name, rows in inputs.items()
+        }
         made = {name: s.replace(inputs=draw(len(s))) for name, s in made.items()}
     return made
 
@@ -195,7 +197,9 @@ def degenerate(
     places["right angle"] = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     places["pair"] = np.array([[0.0, 0, 0], [0, 0, 1]])
     places["single"] = np.zeros((1, 3))
-    draw = lambda n: {name: np.resize(rows, (n, *rows.shape[1:])) for name, rows in (inputs or {}).items()}
+    draw = lambda n: {
+        name: np.resize(rows, (n, *rows.shape[1:])) for name, rows in (inputs or {}).items()
+    }
     return {
         name: Structure(bond * x, _cycle(species, len(x)), inputs=draw(len(x)))
         for name, x in places.items()

@@ -91,6 +91,7 @@ def sample(
     nearest: int | None = None,
     slots: int | None = None,
     labels: Properties | None = None,
+    edges: Edges | None = None,
 ) -> Sample:
     """The graph of a structure and its labels.
 
@@ -102,8 +103,10 @@ def sample(
         nearest: keep only so many nearest senders of each receiver.
         slots: lay the edges out as a table of so many slots per node (see `messages`).
         labels: in place of `structure.properties`.
+        edges: that are known already; then cutoff and nearest are not looked at.
     """
-    edges = neighbor_list(structure, cutoff, nearest=nearest)
+    if edges is None:
+        edges = neighbor_list(structure, cutoff, nearest=nearest)
     positions, edges = _near_origin(structure, edges)
     n_node = np.array([len(structure)], np.int32)
     more: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from geojax.training.losses import LOSSES, Term, terms_from_table
 from geojax.training.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.signals import Stopped
+from geojax.training.train import train
 
 __all__ = [
     "LOSSES",
@@ -16,4 +17,5 @@ __all__ = [
     "Stopped",
     "Term",
     "terms_from_table",
+    "train",
 ]

@@ -121,7 +121,7 @@ def train(
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax")},
     }
     best = min(found.history, key=lambda line: line.get("valid.loss", line["loss"]), default={})
-    metrics = {k: v for k, v in best.items() if k.startswith("valid.") or k == "epoch"}
+    metrics = {k: v for k, v in best.items() if k.startswith("valid.")}
     return Model(network, found.params, replace(card, training=record, metrics=metrics))
 
 

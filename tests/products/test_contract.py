@@ -16,7 +16,7 @@ from geojax.products import PRODUCTS, Direction, kept_layout, split_kept, tensor
 from geojax.so3 import paths, random_rotation, rotate
 
 COUPLED = [name for name, entry in PRODUCTS.items() if entry.family == "coupled"]
-DEGREES = [(1, 1, 1), (2, 1, 2), (0, 2, 1), (2, 2, 3)]
+CASES = [(1, 1, 1, "all"), (2, 1, 2, "even"), (0, 2, 1, "even"), (1, 2, 3, "odd")]
 EDGES, CHANNELS = 3, 2
 
 
@@ -26,19 +26,19 @@ def coefficients(l1, l2, l3):
     return tensor * np.sqrt(2 * l3 + 1) / np.linalg.norm(tensor)
 
 
-def reference(x, y, w, *, lmax, layout="sum", parity="even"):
-    """The definition, one einsum per path."""
+def reference(x, y, w, *, lmax, layout="sum", parity="even", xp=np):
+    """The definition, one einsum per path, by numpy or (for derivatives) by jax."""
     lx, ly = (round(a.shape[-2] ** 0.5) - 1 for a in (x, y))
-    y = jnp.broadcast_to(y, (*y.shape[:-1], x.shape[-1]))
+    y = xp.broadcast_to(y, (*y.shape[:-1], x.shape[-1]))
     rows = lambda a, l: a[..., l * l : (l + 1) ** 2, :]
     kept = []
-    summed = [jnp.zeros((*x.shape[:-2], 2 * l + 1, x.shape[-1]), x.dtype) for l in range(lmax + 1)]
+    summed = [xp.zeros((*x.shape[:-2], 2 * l + 1, x.shape[-1])) for l in range(lmax + 1)]
     for i, (l1, l2, l3) in enumerate(paths(lx, ly, lmax, parity=parity)):
-        t = jnp.asarray(coefficients(l1, l2, l3), x.dtype)
-        part = jnp.einsum("abk,...ac,...bc->...kc", t, rows(x, l1), rows(y, l2))
+        t = xp.asarray(coefficients(l1, l2, l3))
+        part = xp.einsum("abk,...ac,...bc->...kc", t, rows(x, l1), rows(y, l2))
         kept.append(part if w is None else part * w[..., i, None, :])
-        summed[l3] += kept[-1]
-    return jnp.concatenate(kept if layout == "keep" else summed, -2)
+        summed[l3] = summed[l3] + kept[-1]
+    return xp.concatenate(kept if layout == "keep" else summed, -2)
 
 
 def operands(key, lx, ly, lmax, *, parity="even", channels_y=CHANNELS, dtype=None):
@@ -52,19 +52,24 @@ def operands(key, lx, ly, lmax, *, parity="even", channels_y=CHANNELS, dtype=Non
 
 
 @pytest.mark.parametrize("name", COUPLED)
-@pytest.mark.parametrize("degrees", [*DEGREES, (4, 3, 4)], ids=str)
-@pytest.mark.parametrize("parity", ["even", "odd", "all"])
+@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("layout", ["sum", "keep"])
-def test_equals_the_reference(x64, key, name, degrees, parity, layout):
-    lmax = degrees[-1]
-    if not paths(*degrees, parity=parity):
-        pytest.skip("no such path")
-    for channels_y in (1, CHANNELS):
-        x, y, w = operands(key, *degrees, parity=parity, channels_y=channels_y)
-        for weights in (None, w):
-            expected = reference(x, y, weights, lmax=lmax, layout=layout, parity=parity)
-            call = partial(tensor_product, lmax=lmax, method=name, paths=layout, parity=parity)
-            np.testing.assert_allclose(jax.jit(call)(x, y, weights), expected, atol=1e-12)
+def test_equals_the_reference(x64, key, name, case, layout):
+    *degrees, parity = case
+    x, y, w = operands(key, *degrees, parity=parity)
+    options = {"lmax": degrees[-1], "parity": parity}
+    call = jax.jit(partial(tensor_product, **options, method=name, paths=layout))
+    for second, weights in ((y[..., :1], w), (y, w), (y, None)):
+        expected = reference(*map(np.asarray, (x, second)), weights, **options, layout=layout)
+        np.testing.assert_allclose(call(x, second, weights), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_equals_the_reference_at_higher_degrees(x64, key, name):
+    x, y, w = operands(key, 4, 3, 4, channels_y=1)
+    call = jax.jit(partial(tensor_product, lmax=4, method=name, paths="keep"))
+    expected = reference(*map(np.asarray, (x, y, w)), lmax=4, layout="keep")
+    np.testing.assert_allclose(call(x, y, w), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -72,20 +77,20 @@ def test_equals_the_reference(x64, key, name, degrees, parity, layout):
 @pytest.mark.parametrize("parity", ["even", "odd"])
 def test_commutes_with_rotations_and_reflections(x64, key, name, improper, parity):
     """Natural parities give natural parity by even paths and pseudo-tensors by odd ones."""
-    x, y, _ = operands(key, 2, 2, 3)
+    x, y, _ = operands(key, 2, 1, 2)
     turn = random_rotation(key, improper=improper)
-    call = jax.jit(partial(tensor_product, lmax=3, method=name, parity=parity))
+    call = jax.jit(partial(tensor_product, lmax=2, method=name, parity=parity))
     expected = rotate(turn, call(x, y), pseudo=parity == "odd")
     np.testing.assert_allclose(call(rotate(turn, x), rotate(turn, y)), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_direction_turns_with_its_vectors(x64, key, name):
-    x, _, w = operands(key, 2, 2, 2)
+    x, _, w = operands(key, 1, 2, 1)
     r = jax.random.normal(key, (EDGES, 3)).at[0].set(0.0).at[1].set([0.0, -1.0, 0.0])
     turn = random_rotation(key, improper=True)
     weights = w if name in COUPLED else None
-    call = jax.jit(lambda x, r: tensor_product(x, Direction(r, 2), weights, lmax=2, method=name))
+    call = jax.jit(lambda x, r: tensor_product(x, Direction(r, 2), weights, lmax=1, method=name))
     turned = call(rotate(turn, x), r @ turn.T)
     np.testing.assert_allclose(turned, rotate(turn, call(x, r)), atol=1e-12)
     gradient = jax.jit(jax.grad(lambda r: (call(x, r) ** 2).sum()))(r)
@@ -127,35 +132,38 @@ def test_kept_paths_add_up_to_the_sum(x64, key, name):
     np.testing.assert_allclose(call(x, y), total, atol=1e-13)
 
 
-def second_and_third_derivatives(f, inputs, directions):
-    """By two and three reverse passes, by forward over reverse, and mixed."""
+def derivatives(f, inputs, directions):
+    """The gradient and its derivatives along `directions`, by reverse and by forward passes."""
     pair = lambda tree: sum(jnp.vdot(a, b) for a, b in zip(tree, directions, strict=True))
-    first = jax.grad(lambda a: f(*a))
     along = lambda g: lambda a: jax.jvp(g, (a,), (directions,))[1]
     back = lambda g: jax.grad(lambda a: pair(g(a)))
-    maps = {
-        "first": first,
-        "reverse reverse": back(first),
-        "forward reverse": along(first),
-        "reverse reverse reverse": back(back(first)),
-        "forward forward reverse": along(along(first)),
-        "reverse forward reverse": back(along(first)),
-    }
-    return {order: jax.jit(g)(inputs) for order, g in maps.items()}
+
+    @jax.jit
+    def evaluate(inputs):
+        first = jax.grad(lambda a: f(*a))
+        return {
+            "first": first(inputs),
+            "reverse reverse": back(first)(inputs),
+            "forward reverse": along(first)(inputs),
+            "reverse reverse reverse": back(back(first))(inputs),
+            "forward forward reverse": along(along(first))(inputs),
+            "reverse forward reverse": back(along(first))(inputs),
+        }
+
+    return evaluate(inputs)
 
 
 @pytest.mark.parametrize("name", COUPLED)
-@pytest.mark.parametrize("layout", ["sum", "keep"])
-@pytest.mark.parametrize("channels_y", [1, CHANNELS])
+@pytest.mark.parametrize("layout, channels_y", [("sum", CHANNELS), ("keep", 1)])
 def test_derivatives_to_third_order_equal_autodiff(x64, key, name, layout, channels_y):
     shape = {"parity": "all", "channels_y": channels_y}
     inputs = operands(key, 1, 1, 1, **shape)
     directions = operands(jax.random.fold_in(key, 1), 1, 1, 1, **shape)
     ours = partial(tensor_product, lmax=1, method=name, paths=layout, parity="all")
-    exact = partial(reference, lmax=1, layout=layout, parity="all")
+    exact = partial(reference, lmax=1, layout=layout, parity="all", xp=jnp)
     energy = lambda product: lambda *a: jnp.sin(product(*a)).sum()
-    result = second_and_third_derivatives(energy(ours), inputs, directions)
-    expected = second_and_third_derivatives(energy(exact), inputs, directions)
+    result = derivatives(energy(ours), inputs, directions)
+    expected = derivatives(energy(exact), inputs, directions)
     for order, value in result.items():
         for a, b in zip(value, expected[order], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-11, err_msg=order)
@@ -165,16 +173,15 @@ def test_derivatives_to_third_order_equal_autodiff(x64, key, name, layout, chann
 def test_derivatives_are_finite_at_zero(key, name):
     zeros = jax.tree.map(jnp.zeros_like, operands(key, 1, 1, 1)[:2])
     energy = lambda *a: jnp.sin(tensor_product(*a, lmax=1, method=name)).sum()
-    derivatives = second_and_third_derivatives(energy, zeros, zeros)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(derivatives))
+    leaves = jax.tree.leaves(derivatives(energy, zeros, zeros))
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
 
 
 @pytest.mark.parametrize("name", COUPLED)
-@pytest.mark.parametrize("degrees", [(2, 2, 2), (4, 2, 4)], ids=str)
-def test_gradients_equal_autodiff_at_higher_degrees(x64, key, name, degrees):
-    inputs = operands(key, *degrees, channels_y=1)
-    ours = partial(tensor_product, lmax=degrees[-1], method=name, paths="keep")
-    exact = partial(reference, lmax=degrees[-1], layout="keep")
+def test_gradients_equal_autodiff_at_higher_degrees(x64, key, name):
+    inputs = operands(key, 2, 2, 2, channels_y=1)
+    ours = partial(tensor_product, lmax=2, method=name, paths="keep")
+    exact = partial(reference, lmax=2, layout="keep", xp=jnp)
     gradient = lambda f: jax.jit(jax.grad(lambda a: jnp.sin(f(*a)).sum()))(inputs)
     for a, b in zip(gradient(ours), gradient(exact), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-11)
@@ -191,39 +198,42 @@ def test_dtype_follows(x64, key, name, dtype):
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_vmap(x64, key, name):
-    """Over all operands, over some, on inner axes, and of derivatives."""
-    x, y, _ = operands(key, 2, 1, 2)
-    call = partial(tensor_product, lmax=2, method=name)
+    """Over both operands, over one, over the last axis; of the product and of its gradient."""
+    x, y, _ = operands(key, 1, 1, 1)
+    call = partial(tensor_product, lmax=1, method=name)
     gradient = jax.grad(lambda x, y: jnp.sin(call(x, y)).sum())
     for f in (call, gradient):
-        over_both = jax.jit(jax.vmap(f))(x, y)
-        over_x = jax.jit(jax.vmap(f, in_axes=(0, None)))(x, y[0])
-        last = jax.jit(jax.vmap(f, in_axes=(2, 2), out_axes=2))(x, y)
-        for i in range(EDGES):
-            np.testing.assert_allclose(over_both[i], f(x[i], y[i]), atol=1e-13)
-            np.testing.assert_allclose(over_x[i], f(x[i], y[0]), atol=1e-13)
-        for c in range(CHANNELS):
-            np.testing.assert_allclose(last[..., c], f(x[..., c], y[..., c]), atol=1e-13)
+        last = jax.vmap(f, in_axes=(2, 2), out_axes=2)
+        both, one = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(f, in_axes=(0, None)))
+        expected = np.stack([f(x[i], y[i]) for i in range(EDGES)])
+        np.testing.assert_allclose(both(x, y), expected, atol=1e-13)
+        np.testing.assert_allclose(one(x, y[0])[0], expected[0], atol=1e-13)
+        turned = jax.jit(last)(jnp.moveaxis(x, 0, 2), jnp.moveaxis(y, 0, 2))
+        np.testing.assert_allclose(jnp.moveaxis(turned, 2, 0), expected, atol=1e-13)
+
+
+def exported(function, shapes):
+    """The function as a program for all platforms and any number of edges, stored and read back."""
+    symbol = jax.export.symbolic_shape("edge")[0]
+    arguments = [jax.ShapeDtypeStruct((symbol, *shape), "float32") for shape in shapes]
+    program = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(*arguments)
+    return jax.export.deserialize(program.serialize()).call
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
-@pytest.mark.parametrize("lmax", [1, 3])
-def test_lowers_for_every_platform_and_any_number_of_edges(key, name, lmax):
-    """Forces and their derivatives too; the program runs here at two sizes."""
-    x, y, _ = operands(key, lmax, lmax, lmax, channels_y=1)
+def test_product_exports(key, name):
+    x, y, _ = operands(key, 3, 2, 3, channels_y=1)
+    function = jax.jit(partial(tensor_product, lmax=3, method=name, paths="keep"))
+    again = exported(function, (x.shape[1:], y.shape[1:]))
+    np.testing.assert_allclose(again(x, y), function(x, y), atol=1e-5)
 
-    def energy(x, y):
-        return jnp.sin(tensor_product(x, y, lmax=lmax, method=name, paths="keep")).sum()
 
-    function = jax.jit(jax.grad(energy, (0, 1)) if lmax > 1 else second(energy))
-    symbol = jax.export.symbolic_shape("edge")[0]
-    shapes = [jax.ShapeDtypeStruct((symbol, *a.shape[1:]), a.dtype) for a in (x, y)]
-    program = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(*shapes)
-    again = jax.export.deserialize(program.serialize())
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_derivatives_of_forces_export(key, name):
+    """Two reverse passes, run at two sizes."""
+    x, y, _ = operands(key, 1, 1, 1, channels_y=1)
+    energy = lambda x, y: jnp.sin(tensor_product(x, y, lmax=1, method=name)).sum()
+    function = jax.jit(jax.grad(lambda x, y: (jax.grad(energy, 1)(x, y) ** 2).sum()))
+    again = exported(function, (x.shape[1:], y.shape[1:]))
     for n in (1, EDGES):
-        for a, b in zip(again.call(x[:n], y[:n]), function(x[:n], y[:n]), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-def second(energy):
-    return jax.grad(lambda x, y: (jax.grad(energy, 1)(x, y) ** 2).sum(), (0, 1))
+        np.testing.assert_allclose(again(x[:n], y[:n]), function(x[:n], y[:n]), atol=1e-5)

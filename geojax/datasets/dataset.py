@@ -1,0 +1,214 @@
+"""`Dataset`: structures in three splits and a card; data sets by name or from files."""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geojax.assets import PACKAGE
+from geojax.datasets.formats import LabelReport, Reading, read
+from geojax.elements import symbol
+from geojax.graphs import Structure
+from geojax.registry import Registry, did_you_mean
+
+__all__ = ["DATASETS", "Dataset", "folder", "from_files", "isolated_energies", "load", "split"]
+
+ISOLATED = ("isolatedatom", "isolated_atom", "isolated atom")
+
+DATASETS: Registry[Callable[..., "Dataset"]] = Registry("dataset")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Structures to train on, to choose by and to test on.
+
+    Attributes:
+        name: under which it was loaded.
+        train, valid, test: structures; test may be empty where the data bring none.
+        card: description, units, licence, citation, level (of theory), published (figures, as
+            text), and E0s: atomic number -> energy [eV] of the isolated atom, or None.
+        reports: what became of the keys of each file that was read.
+    """
+
+    name: str
+    train: tuple[Structure, ...]
+    valid: tuple[Structure, ...] = ()
+    test: tuple[Structure, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
+    reports: tuple[LabelReport, ...] = ()
+
+    def __post_init__(self):
+        if not self.train:
+            raise ValueError(f"a data set has training structures; {self.name!r} has none")
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """The data set of that name; its options are the arguments of its function in `DATASETS`.
+
+    Raises:
+        KeyError: there is no data set, or no option, of that name.
+        FileNotFoundError: the files are not on this machine.
+    """
+    make = DATASETS[name]
+    known = list(inspect.signature(make).parameters)
+    for option in options:
+        if option not in known:
+            raise KeyError(
+                f"data set {name!r} has no option {option!r}; {did_you_mean(option, known)}"
+            )
+    return make(**options)
+
+
+def folder(name: str) -> Path:
+    """The folder of a public data set below $GEOJAX_DATA.
+
+    Where the variable is not set, `../shared/data` beside the checkout or the current folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    variable = os.environ.get("GEOJAX_DATA")
+    near = [PACKAGE.parent.parent / "shared" / "data", Path.cwd().parent / "shared" / "data"]
+    places = [Path(variable).expanduser()] if variable else near
+    for place in places:
+        if (place / name).is_dir():
+            return place / name
+    raise FileNotFoundError(
+        f"public data sets are read from the folder $GEOJAX_DATA; there is no {name!r} in "
+        f"{' or '.join(str(place) for place in dict.fromkeys(places))} (GEOJAX_DATA is "
+        f"{variable or 'not set'}); set GEOJAX_DATA to the folder that holds {name!r}"
+    )
+
+
+def existing(path: Path, why: str) -> Path:
+    """`path`, which has to be there.
+
+    Raises:
+        FileNotFoundError: it is not; the message says `why` it may be missing.
+    """
+    if not path.exists():
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*"))) or "nothing"
+        raise FileNotFoundError(f"there is no {path.name} in {path.parent}; {why}; there: {there}")
+    return path
+
+
+def split(
+    structures: Sequence[Structure], sizes: Sequence[int | float], seed: int = 0
+) -> tuple[tuple[Structure, ...], ...]:
+    """Random parts of the given sizes, the same ones for the same seed and number of structures.
+
+    Args:
+        structures: order within a part is that of this sequence.
+        sizes: counts, or fractions between 0 and 1 of all structures (rounded); one of them may be
+            -1, which takes the rest.
+        seed: of `numpy.random.default_rng`.
+
+    Raises:
+        ValueError: a part would be empty that was not asked to be, or the parts exceed the whole.
+    """
+    n = len(structures)
+    counts = [round(s * n) if isinstance(s, float) and 0 <= s <= 1 else int(s) for s in sizes]
+    rest = [i for i, count in enumerate(counts) if count == -1]
+    if len(rest) == 1:
+        counts[rest[0]] = n - sum(counts) - 1
+    emptied = [s for s, count in zip(sizes, counts, strict=True) if count <= 0 and s != 0]
+    if len(rest) > 1 or emptied or sum(counts) > n:
+        raise ValueError(
+            f"parts are counts or fractions, not empty, within the whole, and one may be -1 (the "
+            f"rest); got {list(sizes)} of {n} structures"
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    edges = np.cumsum([0, *counts])
+    parts = [np.sort(order[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return tuple(tuple(structures[i] for i in part) for part in parts)
+
+
+def isolated_energies(structures: Sequence[Structure]) -> dict[int, float]:
+    """Energies [eV] of structures of one atom, by atomic number.
+
+    Raises:
+        ValueError: one element with two energies, or an atom without one.
+    """
+    found: dict[int, float] = {}
+    for s in structures:
+        if len(s) != 1 or s.properties.energy is None:
+            raise ValueError(
+                f"an isolated atom is one atom with an energy; got {len(s)} atoms, energy "
+                f"{s.properties.energy} ({s.info.get('origin', 'no file')})"
+            )
+        z, energy = int(s.species[0]), float(s.properties.energy)
+        if abs(found.setdefault(z, energy) - energy) > 1e-6:
+            raise ValueError(
+                f"an isolated atom has one energy; {symbol(z)} has {found[z]} and {energy} eV"
+            )
+    return found
+
+
+def from_files(
+    train: str | Path,
+    valid: str | Path | int | float = 0.1,
+    test: str | Path | int | float = 0,
+    *,
+    name: str | None = None,
+    E0s: str | Path | None = None,
+    keys: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """A data set from files of one's own.
+
+    Structures of one atom that the training file marks by `config_type=IsolatedAtom` give the
+    energies of isolated atoms and are not trained on.
+
+    Args:
+        train: a file, see `formats.read`.
+        valid, test: files, or how many (or which fraction) of the training structures to hold out
+            at random. Frames of one trajectory resemble each other: hold out a file of other runs
+            where there is one.
+        name: the name of the training file by default.
+        E0s: a file of isolated atoms.
+        keys, units, inputs, skip_bad: see `formats.read`.
+        seed: of the random split.
+
+    Raises:
+        as `formats.read` and `split`.
+    """
+    options = {"keys": keys, "units": units, "inputs": inputs, "skip_bad": skip_bad}
+    readings = {"train": read(train, **options)}
+    for part, source in (("valid", valid), ("test", test)):
+        if isinstance(source, str | Path):
+            readings[part] = read(source, **options)
+    alone = [s for s in readings["train"].structures if _is_isolated(s)]
+    rest = [s for s in readings["train"].structures if not _is_isolated(s)]
+    if E0s is not None:
+        readings["E0s"] = read(E0s, units=units)
+        alone = list(readings["E0s"].structures)
+    sizes = [0 if isinstance(size, str | Path) else size for size in (valid, test)]
+    parts = dict(zip(("train", "valid", "test"), split(rest, [-1, *sizes], seed), strict=True))
+    parts |= {key: r.structures for key, r in readings.items() if key in ("valid", "test")}
+    return Dataset(
+        name=name or Path(train).name.split(".")[0],
+        **parts,
+        card={"source": str(train), "E0s": isolated_energies(alone) or None},
+        reports=tuple(reading.report for reading in readings.values()),
+    )
+
+
+def _is_isolated(structure: Structure) -> bool:
+    return len(structure) == 1 and str(structure.info.get("config_type")).lower() in ISOLATED
+
+
+def of_readings(
+    name: str, readings: Mapping[str, Reading], card: Mapping[str, Any], **parts: Any
+) -> Dataset:
+    """A data set whose card gets its E0s from the reading "E0s"; parts default to readings."""
+    energies = isolated_energies(readings["E0s"].structures) if "E0s" in readings else None
+    found = {k: r.structures for k, r in readings.items() if k in ("train", "valid", "test")}
+    reports = tuple(reading.report for reading in readings.values())
+    return Dataset(name, **(found | parts), card={**card, "E0s": energies}, reports=reports)

@@ -1,0 +1,113 @@
+"""E0s: the energy of each element that a model adds back, from isolated atoms or by least squares.
+
+E(structure) = Σ_atoms E0(element) + what the network learns.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from geojax.datasets.dataset import Dataset
+from geojax.elements import atomic_number, symbol
+from geojax.graphs import Structure
+from geojax.registry import did_you_mean
+
+__all__ = ["AverageEnergies", "average_energies", "reference_energies"]
+
+HOW = ("isolated", "average")
+SINGULAR = 1e-8  # of the largest singular value
+
+
+class AverageEnergies(NamedTuple):
+    """Least-squares energies of the elements.
+
+    Attributes:
+        E0s: atomic number -> energy [eV].
+        rmse: [eV/atom], what composition alone leaves unexplained.
+        rank: of the composition matrix; the number of elements.
+    """
+
+    E0s: dict[int, float]
+    rmse: float
+    rank: int
+
+
+def reference_energies(data: Dataset, how: str | Mapping[int | str, float]) -> dict[int, float]:
+    """E0 [eV] of every element of the training and validation structures, by atomic number.
+
+    Args:
+        data: with "isolated", its card has the energies of isolated atoms.
+        how: "isolated", "average" (least squares over the compositions of the training structures)
+            or a table by symbol or atomic number.
+
+    Raises:
+        ValueError: no energies of isolated atoms, an element without one, or compositions that do
+            not tell the elements apart.
+        KeyError: another word, or an unknown element in the table.
+    """
+    elements = sorted({int(z) for s in (*data.train, *data.valid) for z in np.unique(s.species)})
+    if how == "average":
+        return _pick(average_energies(data.train).E0s, elements, "the training structures")
+    if how == "isolated":
+        table = data.card.get("E0s")
+        if not table:
+            raise ValueError(
+                f"E0s 'isolated' need energies of isolated atoms; data set {data.name!r} brings "
+                "none; give E0s='average' or a table such as E0s={'H': -13.6}"
+            )
+        return _pick(table, elements, f"the isolated atoms of data set {data.name!r}")
+    if isinstance(how, str):
+        raise KeyError(
+            f"E0s are 'isolated', 'average' or a table; got {how!r}; {did_you_mean(how, HOW)}"
+        )
+    return _pick(how, elements, "the table of E0s")
+
+
+def _pick(
+    table: Mapping[int | str, float] | Mapping[int, float], elements: Sequence[int], what: str
+) -> dict[int, float]:
+    known = {atomic_number(key): float(value) for key, value in table.items()}
+    missing = [symbol(z) for z in elements if z not in known]
+    if missing:
+        raise ValueError(
+            f"every element has its E0; {what} have none for {', '.join(missing)}, only for "
+            f"{', '.join(symbol(z) for z in sorted(known))}; add the missing ones"
+        )
+    wrong = [symbol(z) for z in elements if not np.isfinite(known[z])]
+    if wrong:
+        raise ValueError(f"an E0 is a finite energy [eV]; {what} have another for {wrong}")
+    return {z: known[z] for z in elements}
+
+
+def average_energies(structures: Sequence[Structure]) -> AverageEnergies:
+    """The E0s that best explain the energies per atom of structures by composition alone.
+
+    Minimises Σ ((E - Σ_z n_z E0_z) / n)². Structures without an energy do not count.
+
+    Raises:
+        ValueError: no structure has an energy, or the compositions do not tell all elements apart
+            (as where all structures have one formula).
+    """
+    labelled = [s for s in structures if s.properties.energy is not None]
+    if not labelled:
+        raise ValueError("E0s 'average' need energies; no training structure has one")
+    elements = np.unique(np.concatenate([s.species for s in labelled]))
+    counts = np.array([[(s.species == z).sum() for z in elements] for s in labelled], float)
+    sizes = counts.sum(1)
+    shares = counts / sizes[:, None]
+    energies = np.array([float(s.properties.energy) for s in labelled]) / sizes
+    _, singular, axes = np.linalg.svd(shares, full_matrices=True)
+    rank = int((singular > SINGULAR * singular[0]).sum())
+    if rank < len(elements):
+        mixed = (np.abs(axes[rank:]) > 1e-6).any(0)
+        names = [symbol(int(z)) for z in elements[mixed]]
+        raise ValueError(
+            f"E0s 'average' need structures of different compositions; {', '.join(names)} cannot "
+            f"be told apart: {len(elements)} elements but only {rank} independent compositions "
+            f"among {len(labelled)} structures; give E0s='isolated' or a table for them"
+        )
+    solution = np.linalg.lstsq(shares, energies, rcond=None)[0]
+    rmse = float(np.sqrt(np.mean((shares @ solution - energies) ** 2)))
+    table = {int(z): float(e) for z, e in zip(elements, solution, strict=True)}
+    return AverageEnergies(table, rmse, rank)

@@ -1,0 +1,31 @@
+"""Using a model: predictions, an ASE calculator, and files that run without the model's code."""
+
+from typing import TYPE_CHECKING, Any
+
+from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
+from geojax.inference.export import export
+from geojax.inference.predictor import Predictor, predict
+from geojax.inference.simulate import nve
+
+if TYPE_CHECKING:
+    from geojax.inference.ase import Calculator, calculator
+
+__all__ = [
+    "Artifact",
+    "BadArtifact",
+    "Calculator",
+    "Predictor",
+    "calculator",
+    "export",
+    "nve",
+    "open_artifact",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Calculator", "calculator"):  # an exported file does not need ASE
+        from geojax.inference import ase
+
+        return getattr(ase, name)
+    raise AttributeError(f"module 'geojax.inference' has no attribute {name!r}")

@@ -1,0 +1,88 @@
+"""A full ASE calculator around a model or an exported file."""
+
+from typing import Any
+
+import numpy as np
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from geojax.datasets import from_ase
+from geojax.graphs import Edges, Structure, neighbor_list
+from geojax.inference.predictor import Predictor
+
+__all__ = ["Calculator", "calculator"]
+
+
+class Calculator(AseCalculator):
+    """Energy, free_energy, energies, forces [eV/Å] and, in three periodic directions, stress.
+
+    Stress is (1/V) dE/dstrain [eV/Å³], tension positive, in Voigt order xx yy zz yz xz xy. One
+    evaluation serves everything. The neighbour list reaches `skin` beyond the cutoff and is made
+    again once an atom has moved half of that; longer edges contribute exactly nothing.
+
+    Args:
+        model: a `Model` or an opened artifact.
+        skin: [Å]; zero makes the list anew each time.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(self, model: Any, *, skin: float = 0.5):
+        super().__init__()
+        self.predictor = Predictor(model)
+        if not any(output.name == "energy" for output in self.predictor.card.outputs):
+            raise ValueError(
+                f"a calculator needs an energy; {self.predictor.card.name!r} predicts "
+                f"{', '.join(output.name for output in self.predictor.card.outputs)}"
+            )
+        self.skin = 0.0 if self.predictor.engine.nearest is not None else skin
+        self._listed: tuple[Structure, Edges] | None = None
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        """ASE's hook.
+
+        Raises:
+            ValueError: unknown elements, structures that cannot be, predictions that are not
+            finite.
+        """
+        super().calculate(atoms, properties, system_changes)
+        structure = from_ase(self.atoms, labels=False)
+        solid = all(structure.pbc) and structure.cell is not None
+        wanted = ("energy", "energies", "forces", *(["stress"] if solid else []))
+        found = self.predictor.with_edges(structure, self._edges(structure), wanted)
+        self.results = {
+            "energy": float(found.energy),
+            "free_energy": float(found.energy),
+            "energies": np.array(found.energies),
+            "forces": np.array(found.forces),
+        }
+        if solid:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
+
+    def _edges(self, structure: Structure) -> Edges:
+        """Edges within cutoff and skin, kept while they are still complete."""
+        engine = self.predictor.engine
+        if self._listed is not None and _near(self._listed[0], structure, self.skin / 2):
+            return self._listed[1]
+        edges = neighbor_list(structure, engine.cutoff + self.skin, nearest=engine.nearest)
+        self._listed = structure, edges
+        return edges
+
+
+def _near(old: Structure, new: Structure, distance: float) -> bool:
+    """Whether no atom has moved that far and nothing else has changed."""
+    same = (
+        old.pbc == new.pbc
+        and np.array_equal(old.species, new.species)
+        and (old.cell is new.cell or np.array_equal(old.cell, new.cell))
+    )
+    if not same:
+        return False
+    moved = np.linalg.norm(new.positions - old.positions, axis=1)
+    return bool(moved.max() < distance)
+
+
+def calculator(model: Any, *, skin: float = 0.5) -> Calculator:
+    """An ASE calculator; see `Calculator`."""
+    return Calculator(model, skin=skin)

@@ -1,0 +1,195 @@
+"""Write a model as one file that runs without the model's code.
+
+A zip without compression: `card.json`, `network.json` (to rebuild the network from its code),
+`weights.safetensors` (the lasting half), `programs/*.bin` (StableHLO by `jax.export`, with
+symbolic numbers of nodes, edges and graphs, lowered for cpu, cuda and tpu: the fast half),
+`vectors.safetensors` (inputs and outputs that are compared on opening), and `manifest.json` with
+the SHA-256 of each.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save as tensors
+
+from geojax.graphs import Budget, Graph, Structure, leaves, pad, sample
+from geojax.inference.predictor import Predictor
+from geojax.model import Model
+from geojax.potential import predict_fn
+
+__all__ = ["FORMAT", "export", "flat_params", "plain_graph", "real_graph"]
+
+FORMAT = 1
+LIFE = timedelta(days=180)  # jax promises to load its exports for so long
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(
+    model: Model,
+    path: str | Path,
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+    vectors: Sequence[Structure] = (),
+) -> Path:
+    """Write the file; it is complete or not there.
+
+    Args:
+        model: with an energy, energies, forces and stress are programs; else its outputs.
+        platforms: to lower for, whatever this machine has.
+        vectors: structures whose predictions are stored and compared on opening; by default a
+            small generated one.
+
+    Raises:
+        ValueError: an unknown platform.
+    """
+    from geojax.networks import to_table  # here: opening a file must not load the networks
+
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise ValueError(f"platforms are among {', '.join(PLATFORMS)}; got {platform!r}")
+    params = flat_params(model.params, model.card.dtype)
+    inputs = {k: v[:1] for s in vectors[:1] for k, v in s.inputs.items()}
+    vectors = list(vectors) or [_small(model)]
+    parts = {"card.json": _json(_card(model)), "network.json": _json(to_table(model.network))}
+    parts["weights.safetensors"] = tensors(params)
+    for name, (forces, stress) in programs_of(model).items():
+        parts[f"programs/{name}.bin"] = _program(model, forces, stress, platforms, inputs)
+    parts["vectors.safetensors"] = _vectors(model, vectors)
+    digest = lambda data: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    manifest = {"format": FORMAT, "parts": {name: digest(data) for name, data in parts.items()}}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(scratch, "w") as file:
+        for name, data in {"manifest.json": _json(manifest), **parts}.items():
+            file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    scratch.replace(path)
+    return path
+
+
+def programs_of(model: Model) -> dict[str, tuple[bool, bool]]:
+    """Name -> whether the program returns forces and stress."""
+    if not any(output.name == "energy" for output in model.card.outputs):
+        return {"outputs": (False, False)}
+    return {"energy": (False, False), "forces": (True, False), "stress": (True, True)}
+
+
+def flat_params(params: Any, dtype: str) -> dict[str, np.ndarray]:
+    """Parameters by path, "params/layer_0/kernel"."""
+    rows = jax.tree_util.tree_leaves_with_path(params)
+    join = lambda path: "/".join(str(getattr(key, "key", key)) for key in path)
+    return {join(path): np.ascontiguousarray(np.asarray(value, dtype)) for path, value in rows}
+
+
+def nested_params(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat_params`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split("/")
+        place = tree
+        for key in path:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return tree
+
+
+def plain_graph(graph: Graph) -> dict[str, Any]:
+    """The graph as dictionaries, which a stored program can take."""
+    return graph._asdict()
+
+
+def real_graph(plain: dict[str, Any]) -> Graph:
+    """The inverse of `plain_graph`."""
+    return Graph(**plain)
+
+
+def _program(
+    model: Model, forces: bool, stress: bool, platforms: Sequence[str], inputs: dict[str, Any]
+) -> bytes:
+    """One program `(params, graph) -> {name: array}`, serialised."""
+    run = predict_fn(model.network, model.card.outputs, forces=forces, stress=stress)
+    flat = flat_params(model.params, model.card.dtype)
+
+    def program(flat: dict[str, Any], graph: dict[str, Any]) -> dict[str, Any]:
+        return leaves(run(nested_params(flat), real_graph(graph)))
+
+    n, e, g = jax.export.symbolic_shape("n, e, g", constraints=["n >= 1", "e >= 1", "g >= 2"])
+    with jax.enable_x64(model.card.dtype == "float64"):
+        shape = lambda dims, dtype=model.card.dtype: jax.ShapeDtypeStruct(dims, np.dtype(dtype))
+        more = {name: shape((n, *v.shape[1:])) for name, v in inputs.items()}
+        graph = Graph(
+            nodes={"positions": shape((n, 3)), "species": shape((n,), "int32"), **more},
+            edges={"shifts": shape((e, 3))},
+            senders=shape((e,), "int32"),
+            receivers=shape((e,), "int32"),
+            globals={"cell": shape((g, 3, 3))},
+            n_node=shape((g,), "int32"),
+            n_edge=shape((g,), "int32"),
+        )
+        like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()}
+        exported = jax.export.export(jax.jit(program), platforms=list(platforms))
+        return bytes(exported(like, plain_graph(graph)).serialize())
+
+
+def _small(model: Model) -> Structure:
+    """A few atoms of the model's elements at bonding distances."""
+    rng = np.random.default_rng(0)
+    elements = model.card.elements or (0,)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float64)
+    positions = 1.6 * corners[:6] + 0.1 * rng.normal(size=(6, 3))
+    species = np.array([elements[i % len(elements)] for i in range(6)])
+    return Structure(positions, species)
+
+
+def _vectors(model: Model, structures: Sequence[Structure]) -> bytes:
+    """Graphs and what the model makes of them."""
+    predictor, stored = Predictor(model), {}
+    for i, structure in enumerate(structures):
+        ready = sample(structure, predictor.engine.cutoff, nearest=predictor.engine.nearest)
+        n_node, n_edge = int(ready.graph.n_node[0]), int(ready.graph.n_edge[0])
+        budget = Budget(n_node + 1, max(n_edge, 1), 2)
+        graph = pad([ready], budget, np.dtype(model.card.dtype)).graph
+        rows = jax.tree_util.tree_leaves_with_path(plain_graph(graph))
+        for path, value in rows:
+            key = "/".join(str(k.key) for k in path)
+            stored[f"{i}/in/{key}"] = np.ascontiguousarray(value)
+        energy = any(output.name == "energy" for output in model.card.outputs)
+        with jax.enable_x64(model.card.dtype == "float64"):
+            for name, value in leaves(predictor.engine.program(energy, False)(graph)).items():
+                stored[f"{i}/out/{name}"] = np.ascontiguousarray(value)
+    return tensors(stored)
+
+
+def _card(model: Model) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    card = model.card
+    return {
+        "card": asdict(card) | {"E0s": {str(z): e for z, e in card.E0s.items()}},
+        "cutoff": model.network.cutoff,
+        "nearest": getattr(model.network, "nearest", None),
+        "units": {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "positions": "Å"},
+        "date": now.isoformat(timespec="seconds"),
+        "programs_expire": (now + LIFE).date().isoformat(),
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "e3nn-jax")
+        },
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"a card holds plain values; got {type(value).__name__}")

@@ -1,0 +1,247 @@
+"""Predictions for structures of any size, in few compiled shapes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from geojax.graphs import (
+    Budget,
+    Edges,
+    Graph,
+    Properties,
+    Sample,
+    Structure,
+    is_per_node,
+    leaves,
+    pad,
+    replace_leaves,
+    sample,
+)
+from geojax.model import Card, Model, check_elements, references
+from geojax.potential import dense_hessian, predict_fn
+
+__all__ = ["Engine", "Predictor", "engine_of", "predict"]
+
+STEP = 1.25  # budgets grow by this factor, so padding wastes a fifth at most
+DERIVED = ("forces", "stress", "hessian")
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """What predicts: a model, or an artifact without the model's code.
+
+    Attributes:
+        card: of the model.
+        cutoff: [Å], of the graphs that it reads.
+        nearest: see `graphs.sample`.
+        program: `(forces, stress) -> (graph -> Properties)`, jitted.
+        hessian: `graph -> [node, 3, node, 3]`, or None where it cannot be had.
+    """
+
+    card: Card
+    cutoff: float
+    nearest: int | None
+    program: Callable[[bool, bool], Callable[[Graph], Properties]]
+    hessian: Callable[[Graph], Any] | None = None
+
+
+def engine_of(thing: Any) -> Engine:
+    """The engine of a `Model`, a `Predictor` or an `Artifact`.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    engine = thing if isinstance(thing, Engine) else getattr(thing, "engine", None)
+    if isinstance(engine, Engine):
+        return engine
+    if not isinstance(thing, Model):
+        raise TypeError(
+            "predictions are made by a Model, a Predictor or an opened artifact; got "
+            f"{type(thing).__name__}; geojax.load and geojax.open_artifact make them"
+        )
+    params = jax.tree.map(lambda x: np.asarray(x, thing.card.dtype), thing.params)
+
+    @cache
+    def program(forces: bool, stress: bool) -> Callable[[Graph], Properties]:
+        run = predict_fn(thing.network, thing.card.outputs, forces=forces, stress=stress)
+        return partial(jax.jit(run), params)
+
+    @cache
+    def hessian_program() -> Callable[[Graph], Any]:
+        run = predict_fn(thing.network, thing.card.outputs, forces=True)
+        return partial(jax.jit(partial(dense_hessian, run)), params)
+
+    nearest = getattr(thing.network, "nearest", None)
+    hessian = lambda graph: hessian_program()(graph)
+    return Engine(thing.card, thing.network.cutoff, nearest, program, hessian)
+
+
+class Predictor:
+    """Predicts properties of structures; compiled programs are kept between calls.
+
+    Args:
+        model: a `Model` or an opened artifact.
+        batch_size: structures of a batch, at most.
+    """
+
+    def __init__(self, model: Any, *, batch_size: int = 32):
+        self.engine = engine_of(model)
+        self.batch_size = batch_size
+        self._shapes: set[tuple] = set()
+
+    @property
+    def card(self) -> Card:
+        """The card of the model."""
+        return self.engine.card
+
+    @property
+    def compilations(self) -> int:
+        """How many programs and shapes were compiled."""
+        return len(self._shapes)
+
+    def __call__(
+        self, structures: Sequence[Structure], properties: Sequence[str] | None = None
+    ) -> list[Properties]:
+        """The properties of each structure, float64 on the host, in the order given.
+
+        Args:
+            structures: any sizes; batched by size.
+            properties: of "energy", "energies", "forces", "stress", "hessian", "targets.<name>",
+                "node_targets.<name>"; by default what the model was trained on (stress only where
+                all structures are periodic in three directions).
+
+        Raises:
+            ValueError: an element that the model does not know, stress of a structure that does
+                not repeat in three directions, a property that the model does not have, or a
+                prediction that is not finite (names the structure).
+        """
+        structures = list(structures)
+        check_elements(self.card, structures)
+        wanted = self._wanted(structures, properties)
+        samples = [
+            sample(s, self.engine.cutoff, nearest=self.engine.nearest, labels=Properties())
+            for s in structures
+        ]
+        order = sorted(range(len(samples)), key=lambda i: int(samples[i].graph.n_edge[0]))
+        found: list[Properties] = [Properties()] * len(samples)
+        for first in range(0, len(order), self.batch_size):
+            chosen = order[first : first + self.batch_size]
+            batch = self._run([samples[i] for i in chosen], wanted)
+            for i, values in zip(chosen, batch, strict=True):
+                found[i] = _finite(i, _whole(values, self.card, structures[i], wanted))
+        return found
+
+    def with_edges(
+        self, structure: Structure, edges: Edges, properties: Sequence[str]
+    ) -> Properties:
+        """The properties of one structure whose edges are known (they may exceed the cutoff)."""
+        check_elements(self.card, [structure])
+        wanted = self._wanted([structure], properties)
+        ready = sample(structure, self.engine.cutoff, labels=Properties(), edges=edges)
+        (values,) = self._run([ready], wanted)
+        return _finite(0, _whole(values, self.card, structure, wanted))
+
+    def _wanted(
+        self, structures: Sequence[Structure], properties: Sequence[str] | None
+    ) -> tuple[str, ...]:
+        own = [output.name for output in self.card.outputs]
+        known = [*own, *(("energies", *DERIVED) if "energy" in own else ())]
+        solid = all(all(s.pbc) and s.cell is not None for s in structures)
+        if properties is None:
+            trained = {"forces": self.card.forces, "stress": self.card.stress and solid}
+            return (*own, *(name for name in trained if trained[name]))
+        for name in properties:
+            if name not in known:
+                raise ValueError(
+                    f"{self.card.name!r} predicts {', '.join(known)}; {name!r} was asked for"
+                )
+        if "stress" in properties and not solid:
+            number = next(i for i, s in enumerate(structures) if not all(s.pbc) or s.cell is None)
+            raise ValueError(
+                "stress exists where three lattice vectors repeat; structure "
+                f"{number} has pbc {structures[number].pbc}; ask for less"
+            )
+        return tuple(properties)
+
+    def _run(self, samples: Sequence[Sample], wanted: tuple[str, ...]) -> list[Properties]:
+        """The batch through the program, cut into structures again."""
+        graph = self._padded(samples)
+        forces, stress = "forces" in wanted, "stress" in wanted
+        with _precision(self.card.dtype):
+            values = leaves(self.engine.program(forces, stress)(graph))
+            values = {name: np.asarray(v, np.float64) for name, v in values.items()}
+            hessians = [self._hessian(s) for s in samples] if "hessian" in wanted else None
+        self._shapes.add((forces, stress, *(x.shape for x in jax.tree.leaves(graph))))
+        ends = np.cumsum([0, *(int(s.graph.n_node[0]) for s in samples)])
+        found = []
+        for i in range(len(samples)):
+            rows = slice(ends[i], ends[i + 1])
+            mine = {n: v[rows] if is_per_node(n) else v[i] for n, v in values.items()}
+            if hessians is not None:
+                mine["hessian"] = hessians[i]
+            found.append(replace_leaves(Properties(), mine))
+        return found
+
+    def _padded(self, samples: Sequence[Sample]) -> Graph:
+        nodes = sum(int(s.graph.n_node[0]) for s in samples) + 1
+        edges = sum(int(s.graph.n_edge[0]) for s in samples)
+        graphs = 2 if len(samples) == 1 else self.batch_size + 1
+        budget = Budget(grown(nodes), grown(edges), graphs)
+        return pad(samples, budget, np.dtype(self.card.dtype)).graph
+
+    def _hessian(self, sample: Sample) -> np.ndarray:
+        if self.engine.hessian is None:
+            raise ValueError(
+                "an exported file holds energies, forces and stress; a Hessian needs the model; "
+                "use geojax.load"
+            )
+        n = int(sample.graph.n_node[0])
+        whole = np.asarray(self.engine.hessian(self._padded([sample])), np.float64)
+        self._shapes.add(("hessian", whole.shape))
+        return whole[:n, :, :n]
+
+
+def predict(
+    model: Any, structures: Sequence[Structure], properties: Sequence[str] | None = None
+) -> list[Properties]:
+    """The properties of each structure; see `Predictor`."""
+    return Predictor(model)(structures, properties)
+
+
+def grown(n: int, least: int = 16) -> int:
+    """The smallest size at or above n in a series that grows by a quarter."""
+    size = least
+    while size < n:
+        size = -(-int(size * STEP) // 16) * 16 if size > 64 else size + 16
+    return size
+
+
+def _precision(dtype: str) -> Any:
+    return jax.enable_x64(dtype == "float64")
+
+
+def _whole(
+    values: Properties, card: Card, structure: Structure, wanted: Sequence[str]
+) -> Properties:
+    """What was asked for, with references added back."""
+    own = leaves(references(card, structure))
+    kept = {
+        name: value + own[name] if name in own else value
+        for name, value in leaves(values).items()
+        if name in wanted
+    }
+    return replace_leaves(Properties(), kept)
+
+
+def _finite(number: int, values: Properties) -> Properties:
+    for name, value in leaves(values).items():
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"a prediction must be finite; {name} of structure {number} is not; look at its "
+                "shortest distance, and at the model's certificate"
+            )
+    return values

@@ -1,0 +1,200 @@
+"""Models as folders: `README.md` (the card), `model.toml`, `weights.safetensors`."""
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+from safetensors.numpy import load_file, save_file
+
+from geojax.assets import folder
+from geojax.elements import symbol
+from geojax.graphs import Budget, Structure, pad, sample
+from geojax.inference.artifact import card_of, open_artifact
+from geojax.inference.export import flat_params, nested_params
+from geojax.metrics import in_words
+from geojax.model import Card, Model
+from geojax.networks import from_table, to_table
+from geojax.registry import did_you_mean
+
+__all__ = ["describe", "load", "names", "save"]
+
+WEIGHTS = "weights.safetensors"
+
+
+def names() -> list[str]:
+    """The models that come with geojax."""
+    return sorted(path.parent.name for path in folder("models").glob("*/model.toml"))
+
+
+def load(name: str | Path) -> Any:
+    """A model by its name, by its folder, or an artifact by its `.geojax` file.
+
+    Raises:
+        KeyError: there is no model of that name.
+        ValueError: the weights are damaged or do not fit the network; every mismatch is named.
+    """
+    path = Path(name)
+    if path.suffix == ".geojax":
+        return open_artifact(path)
+    if not (path / "model.toml").exists():
+        if str(name) not in names():
+            raise KeyError(
+                f"a model is named, or given by its folder or .geojax file; there is no {str(name)!r}; "
+                f"{did_you_mean(str(name), names())}"
+            )
+        path = folder("models") / str(name)
+    table = tomllib.loads((path / "model.toml").read_text())
+    data = (path / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != table["weights_sha256"]:
+        raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in model.toml")
+    network = from_table(table["network"])
+    card = card_of(json.loads(table["card"]))
+    params = nested_params(load_file(path / WEIGHTS))
+    _check_fit(network, card, params)
+    return Model(network, params, card)
+
+
+def save(model: Model, where: str | Path) -> Path:
+    """Write the folder of a model; what was there of these three files is replaced."""
+    where = Path(where)
+    where.mkdir(parents=True, exist_ok=True)
+    save_file(flat_params(model.params, model.card.dtype), where / WEIGHTS)
+    digest = hashlib.sha256((where / WEIGHTS).read_bytes()).hexdigest()
+    card = asdict(model.card) | {"E0s": {str(z): e for z, e in model.card.E0s.items()}}
+    lines = [
+        f"name = {json.dumps(model.card.name)}",
+        f"weights_sha256 = {json.dumps(digest)}",
+        f"card = '''\n{json.dumps(card, indent=1, default=_plain)}\n'''",
+        "",
+        "[network]",
+        *(f"{key} = {_toml(value)}" for key, value in to_table(model.network).items()),
+    ]
+    (where / "model.toml").write_text("\n".join(lines) + "\n")
+    (where / "README.md").write_text(_readme(model))
+    return where
+
+
+def describe(path: str) -> list[Any]:
+    """What is in a model, an artifact or the folder of a run, as things to print.
+
+    Raises:
+        KeyError: it is none of them.
+    """
+    place = Path(path)
+    if (place / "plan.json").exists():
+        return _describe_run(place)
+    thing = load(path)
+    network = to_table(thing.network) if isinstance(thing, Model) else thing.network
+    facts = {} if isinstance(thing, Model) else {k: thing.facts[k] for k in ("date", "versions")}
+    card = thing.card
+    parts: list[Any] = [_table(card.name, _card_rows(card) | facts), _table("network", network)]
+    if card.metrics:
+        parts.append(_table("errors", in_words(card.metrics)))
+    if card.certificate:
+        checks = card.certificate["checks"]
+        failed = [c["name"] for c in checks if not c["passed"]]
+        verdict = f"FAILED: {', '.join(failed)}" if failed else f"{len(checks)} checks passed"
+        parts.append(_table("certificate", {"verdict": verdict, "date": card.certificate["date"]}))
+    return parts
+
+
+def _describe_run(place: Path) -> list[Any]:
+    plan = json.loads((place / "plan.json").read_text())
+    parts = [_table("plan", {k: v for k, v in plan.items() if k != "programs"})]
+    path = place / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    if lines:
+        last = {k: v for k, v in json.loads(lines[-1]).items() if "." in k}
+        parts.append(_table("last validation", in_words(last)))
+    return parts
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(str(name), str(value))
+    return table
+
+
+def _card_rows(card: Card) -> dict[str, Any]:
+    data = card.data
+    return {
+        "description": card.description,
+        "licence": card.licence,
+        "outputs": ", ".join(f"{o.name} [{o.unit}]" for o in card.outputs),
+        "elements": " ".join(symbol(z) for z in card.elements),
+        "E0s [eV]": ", ".join(f"{symbol(z)} {e:.6f}" for z, e in card.E0s.items()),
+        "precision": card.dtype,
+        "data": f"{data.get('name', '')} {data.get('counts', '')} {data.get('level', '')}",
+    }
+
+
+def _check_fit(network: Any, card: Card, params: Any) -> None:
+    """Compare with the shapes that the network would start with; names every mismatch."""
+    inputs = {name: np.zeros((1, *shape)) for name, shape in _inputs(network).items()}
+    species = np.array([card.elements[0] if card.elements else 0])
+    atom = Structure(np.zeros((1, 3)), species, inputs=inputs)
+    graph = pad([sample(atom, 1.0)], Budget(2, 1, 2)).graph
+    want = jax.eval_shape(network.init, jax.random.key(0), graph)
+    want, found = (_shapes(tree) for tree in (want, params))
+    wrong = [f"{name}: missing" for name in sorted(want.keys() - found.keys())]
+    wrong += [f"{name}: unknown" for name in sorted(found.keys() - want.keys())]
+    wrong += [
+        f"{name}: file {found[name]}, network {want[name]}"
+        for name in sorted(want.keys() & found.keys())
+        if want[name] != found[name]
+    ]
+    if wrong:
+        raise ValueError("weights do not fit this network: " + "; ".join(wrong))
+
+
+def _inputs(network: Any) -> dict[str, tuple[int, ...]]:
+    """The node inputs that a network's fields name, with their shapes."""
+    one = lambda name: [getattr(network, name)] if getattr(network, name, None) else []
+    vectors = [*one("velocity"), *getattr(network, "vectors", ())]
+    scalars = [*one("charge"), *getattr(network, "scalars", ())]
+    return dict.fromkeys(vectors, (3,)) | dict.fromkeys(scalars, ())
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    rows = jax.tree_util.tree_leaves_with_path(tree)
+    join = lambda path: "/".join(str(getattr(key, "key", key)) for key in path)
+    return {join(path): tuple(value.shape) for path, value in rows}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"a card holds plain values; got {type(value).__name__}")
+
+
+def _readme(model: Model) -> str:
+    """The card for people."""
+    card = model.card
+    lines = [f"# {card.name}", "", card.description, ""]
+    lines += [f"- {name}: {value}" for name, value in _card_rows(card).items() if value]
+    lines += ["", "| error | value |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in in_words(card.metrics).items()]
+    if card.certificate:
+        lines += ["", "| check | figure | precision | measured | limit |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {c['name']} | {c['figure']} | {c['dtype']} | {c['value']:.1e} | {c['limit']:.0e} |"
+            for c in card.certificate["checks"]
+        ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"

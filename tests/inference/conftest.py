@@ -1,0 +1,50 @@
+"""A small untrained model of each kind, and structures for it."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from geojax.graphs import Budget, Structure, pad, sample
+from geojax.model import Card, Model
+from geojax.networks import EGNN
+from geojax.potential import Output
+
+CELL = np.array([[4.1, 0.3, 0.0], [0.2, 4.4, 0.5], [-0.4, 0.1, 3.9]])
+
+
+def molecule(n: int = 5, seed: int = 0) -> Structure:
+    rng = np.random.default_rng(seed)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+    return Structure(1.4 * corners[:n] + 0.1 * rng.normal(size=(n, 3)), rng.choice([1, 6], n))
+
+
+def crystal(seed: int = 0) -> Structure:
+    rng = np.random.default_rng(seed)
+    places = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) @ CELL
+    places = places + 0.1 * rng.normal(size=(4, 3))
+    return Structure(places, np.array([6, 1, 6, 1]), CELL, (True, True, True))
+
+
+@pytest.fixture(scope="session")
+def energy_model() -> Callable[..., Model]:
+    """Makes an energy model of a dtype."""
+
+    def make(dtype: str = "float32", **changes) -> Model:
+        network = EGNN(cutoff=3.0, channels=6, layers=2, elements=(1, 6), average_neighbors=4.0)
+        graph = pad([sample(molecule(), 3.0)], Budget(6, 32, 2)).graph
+        params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
+        output = Output(scale=0.7, shift=-2.0)
+        card = Card(
+            name="small",
+            outputs=(output,),
+            E0s={1: -13.6, 6: -1029.5},
+            elements=(1, 6),
+            forces=True,
+            stress=True,
+            dtype=dtype,
+        )
+        return Model(network, params, card).replace_card(**changes)
+
+    return make

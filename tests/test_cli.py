@@ -1,0 +1,83 @@
+"""The command: help without jax, messages without tracebacks, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from geojax import cli
+
+COMMANDS = "train evaluate predict export certify inspect data doctor list".split()
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def test_help_names_every_command_and_imports_no_jax():
+    code = (
+        "import sys\nfrom geojax import cli\ntry: cli.app(['--help'])\n"
+        "except SystemExit: pass\nassert 'jax' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert all(command in found.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str):
+    code, text = run(command, "--help")
+    assert code == 0 and command in text
+
+
+def test_list_names_what_is_registered():
+    code, text = run("list")
+    assert code == 0
+    for kind, name in [("networks", "nequip"), ("products", "cg"), ("datasets", "ethanol")]:
+        assert kind in text and name in text
+    assert "egnn" in run("list", "networks")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("list", "netwroks"), "networks"),
+        (("data", "ethanal"), "ethanol"),
+        (("train", "no-such-file.toml"), "no-such-file.toml"),
+        (("certify", "no-such-model"), "no-such-model"),
+    ],
+)
+def test_bad_input_ends_with_its_message_and_code_2(arguments, message):
+    found = subprocess.run(
+        [sys.executable, "-m", "geojax", *arguments], capture_output=True, text=True
+    )
+    assert found.returncode == 2
+    assert message in found.stderr and "Traceback" not in found.stderr
+
+
+def test_the_road_of_a_model(tmp_path: Path):
+    """train, inspect, evaluate, predict, export, certify on the bundled data, as a user would."""
+    study = tmp_path / "small.toml"
+    study.write_text(
+        '[data]\nname = "ethanol"\nn_train = 8\n[network]\nname = "egnn"\ncutoff = 4.0\n'
+        "channels = 4\nlayers = 1\n[train]\nepochs = 1\nbatch_size = 4\n"
+    )
+    folder = tmp_path / "run"
+    assert run("train", str(study), "--folder", str(folder))[0] == 0
+    model = str(folder / "model")
+    assert "egnn" in run("inspect", model)[1]
+    figures = tmp_path / "errors.json"
+    assert run("evaluate", model, "ethanol", "--to-json", str(figures))[0] in (0, 2)
+    artifact = tmp_path / "small.geojax"
+    assert run("export", model, str(artifact), "--platforms", "cpu")[0] == 0
+    assert artifact.exists()
+
+
+def test_json_is_written(tmp_path: Path):
+    cli._write(tmp_path / "x.json", {"a": 1})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
+    cli._write(None, {})

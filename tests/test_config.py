@@ -1,0 +1,102 @@
+"""Experiments from TOML: overrides, types, and everything unknown refused with a suggestion."""
+
+from pathlib import Path
+
+import pytest
+
+from geojax import config
+from geojax.networks.egnn import EGNN
+from geojax.potential import Output
+from geojax.training import Optimizer
+
+STUDY = """
+[data]
+name = "tetris"
+[network]
+name = "egnn"
+channels = 8
+irreps_out = "8x0e"
+[[outputs]]
+name = "targets.label"
+irreps = "8x0e"
+pool = "mean"
+[loss]
+"targets.label" = { kind = "cross-entropy" }
+[optimizer]
+learning_rate = 0.01
+[train]
+epochs = 3
+E0s = "average"
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "shapes.toml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_tables_become_their_types(study: Path):
+    found = config.read(study)
+    assert found.name == "shapes"
+    assert found.network == EGNN(channels=8, irreps_out="8x0e")
+    assert found.outputs == (Output("targets.label", "8x0e", pool="mean"),)
+    assert found.optimizer == Optimizer(learning_rate=0.01)
+    assert (found.options.epochs, found.E0s, found.layout) == (3, "average", "list")
+
+
+def test_overrides_go_before_the_file(study: Path):
+    changes = ["train.epochs=7", "optimizer.name=amsgrad", "network.vectors=['normals']", "name=x"]
+    found = config.read(study, changes)
+    assert found.options.epochs == 7
+    assert found.optimizer == Optimizer("amsgrad", 0.01)
+    assert found.network.vectors == ("normals",)
+    assert found.name == "x"
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("train.epohcs=7", KeyError, "epochs"),
+        ("optimiser.name=adam", KeyError, "optimizer"),
+        ("network.chanels=7", KeyError, "channels"),
+        ("network.name=egnm", KeyError, "egnn"),
+        ("loss.forces.knid=mae", KeyError, "kind"),
+        ("train.epochs", ValueError, "table.key=value"),
+        ("name.first=1", ValueError, "is a value, not a table"),
+    ],
+)
+def test_typos_are_refused_with_a_suggestion(study: Path, override, error, message):
+    with pytest.raises(error, match=message):
+        config.read(study, [override])
+
+
+def test_a_missing_table_and_bad_toml_are_refused(tmp_path: Path):
+    path = tmp_path / "x.toml"
+    path.write_text("[data]\nname = 'tetris'\n")
+    with pytest.raises(ValueError, match=r"has a table \[network\]"):
+        config.read(path)
+    path.write_text("[data\n")
+    with pytest.raises(ValueError, match="x.toml"):
+        config.read(path)
+    with pytest.raises(FileNotFoundError):
+        config.read(tmp_path / "none.toml")
+
+
+def test_running_trains_tests_and_writes(study: Path, tmp_path: Path):
+    from rich.console import Console
+
+    model, results = config.run(config.read(study), tmp_path / "run", Console(quiet=True))
+    assert set(results["test"]) == {"targets.label.accuracy"}
+    assert (tmp_path / "run" / "results.json").exists()
+    assert (
+        model.card.metrics["test.targets.label.accuracy"]
+        == results["test"]["targets.label.accuracy"]
+    )
+    again, _ = config.run(config.read(study), tmp_path / "run", Console(quiet=True))
+    assert again.card.training["steps"] == model.card.training["steps"]
+    with pytest.raises(ValueError, match="other settings for network"):
+        config.run(
+            config.read(study, ["network.channels=9"]), tmp_path / "run", Console(quiet=True)
+        )

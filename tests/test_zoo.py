@@ -1,0 +1,60 @@
+"""Model folders come back bit by bit, or every mismatch is named."""
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from geojax import zoo
+from geojax.inference import export, predict
+from tests.inference.conftest import energy_model, molecule  # noqa: F401  (a fixture)
+
+
+def test_round_trip(energy_model, tmp_path):  # noqa: F811
+    model = energy_model().replace_card(metrics={"test.forces.mae": 0.01}, description="d'''\n")
+    back = zoo.load(zoo.save(model, tmp_path))
+    assert back.network == model.network
+    assert back.card == model.card
+    for a, b in zip(jax.tree.leaves(back.params), jax.tree.leaves(model.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    structure = molecule()
+    assert predict(back, [structure])[0].energy == predict(model, [structure])[0].energy
+    text = (tmp_path / "README.md").read_text()
+    assert "# small" in text and "10 meV/Å" in text
+
+
+def test_artifacts_load_too(energy_model, tmp_path):  # noqa: F811
+    path = export(energy_model(), tmp_path / "x.geojax", platforms=["cpu"])
+    assert zoo.load(path).card.name == "small"
+    console = Console(record=True, width=120)
+    for part in zoo.describe(str(path)):
+        console.print(part)
+    assert "egnn" in console.export_text()
+
+
+def test_damaged_weights_are_refused(energy_model, tmp_path):  # noqa: F811
+    zoo.save(energy_model(), tmp_path)
+    path = tmp_path / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged"):
+        zoo.load(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_all_named(energy_model, tmp_path):  # noqa: F811
+    zoo.save(energy_model(), tmp_path)
+    path = tmp_path / "model.toml"
+    path.write_text(path.read_text().replace("channels = 6", "channels = 7"))
+    with pytest.raises(ValueError, match=r"embedding/kernel: file .* network .*; params/"):
+        zoo.load(tmp_path)
+
+
+def test_unknown_names_get_a_suggestion():
+    with pytest.raises(KeyError, match="no 'nequip-etanol'"):
+        zoo.load("nequip-etanol")
+
+
+def test_bundled_models_load():
+    for name in zoo.names():
+        assert zoo.load(name).card.name == name
