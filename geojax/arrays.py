@@ -2,7 +2,7 @@
 
 Padding edges have length zero, so every norm, division and power of geojax is one of these. All use
 the double-`where` form: the argument is made harmless *before* the singular operation, because a
-`where` after it would still multiply an infinite derivative by zero.
+`where` after it would still multiply an infinite derivative by zero. NaN in is NaN out.
 """
 
 import jax
@@ -29,8 +29,8 @@ def safe_divide(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, 
 
 def safe_power(x: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
     """x ** exponent for x > 0, and zero with zero derivatives elsewhere."""
-    positive = x > 0
-    return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, 0)
+    outside = x <= 0
+    return jnp.where(outside, 0, jnp.where(outside, 1, x) ** exponent)
 
 
 def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
@@ -45,8 +45,8 @@ def unit(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
 
 def _norm(x: Array, axis: int) -> Array:
     square = jnp.sum(x * x, axis)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+    nonzero = square != 0
+    return jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, square, 1)), 0)
 
 
 def _scaled(x: Array, axis: int) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """How wrong predictions are: sums that add up over batches and devices, and their report."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,6 @@ def in_words(metrics: Mapping[str, float]) -> dict[str, str]:
     """Each metric as people read it: meV, meV/atom, meV/Å; three digits."""
     words = {}
     for name, value in metrics.items():
-        unit = MILLI.get(name.rsplit(".", 1)[0])
+        unit = MILLI.get(re.sub(r"^(train|valid|test)\.", "", name).rsplit(".", 1)[0])
         words[name] = f"{1e3 * value:.3g} {unit}" if unit else f"{value:.4g}"
     return words

@@ -5,21 +5,24 @@ looked up by the name that the file or the user states; no unit is ever guessed 
 Values: CODATA 2018, the same as `ase.units.create_units("2018")`.
 """
 
+from typing import TypeVar
+
 from geojax.registry import did_you_mean
 
-__all__ = ["ENERGY", "LENGTH", "PRESSURE", "convert", "factor"]
+__all__ = ["BOHR", "ENERGY", "HARTREE", "LENGTH", "PRESSURE", "convert", "factor"]
 
-HARTREE = 27.211386245988
-BOHR = 0.529177210903
-ELEMENTARY_CHARGE = 1.602176634e-19  # [C]
-AVOGADRO = 6.02214076e23
-KCAL_PER_MOL = 4184 / ELEMENTARY_CHARGE / AVOGADRO
+T = TypeVar("T")
+
+HARTREE = 27.211386245988  # [eV]
+BOHR = 0.529177210903  # [Å]
+ELEMENTARY_CHARGE = 1.602176634e-19  # [C], exact
+AVOGADRO = 6.02214076e23  # [1/mol], exact
+KCAL_PER_MOL = 4184 / ELEMENTARY_CHARGE / AVOGADRO  # [eV]
 
 ENERGY = {  # in eV
     "eV": 1.0,
     "meV": 1e-3,
     "Ha": HARTREE,
-    "Hartree": HARTREE,
     "Ry": HARTREE / 2,
     "kcal/mol": KCAL_PER_MOL,
     "kJ/mol": KCAL_PER_MOL / 4.184,
@@ -27,60 +30,82 @@ ENERGY = {  # in eV
 }
 LENGTH = {  # in Å
     "Å": 1.0,
-    "Angstrom": 1.0,
-    "A": 1.0,
     "nm": 10.0,
     "pm": 0.01,
     "Bohr": BOHR,
-    "bohr": BOHR,
     "m": 1e10,
 }
-PRESSURE = {  # in eV/Å³
-    "eV/Å³": 1.0,
-    "eV/A^3": 1.0,
+PRESSURE = {  # in eV/Å³, beside energy/length³
     "GPa": 1e-21 / ELEMENTARY_CHARGE,
     "kbar": 1e-22 / ELEMENTARY_CHARGE,
     "bar": 1e-25 / ELEMENTARY_CHARGE,
     "Pa": 1e-30 / ELEMENTARY_CHARGE,
+}
+# Other spellings, each of one name above. The last is the Ångström sign, a letter of its own.
+SPELLINGS = {
+    "Hartree": "Ha",
+    "hartree": "Ha",
+    "Rydberg": "Ry",
+    "bohr": "Bohr",
+    "Angstrom": "Å",
+    "angstrom": "Å",
+    "Ang": "Å",
+    "A": "Å",
+    "\N{ANGSTROM SIGN}": "Å",
 }
 
 
 def factor(unit: str) -> float:
     """How many of geojax's own unit one `unit` is: `factor("kcal/mol")` is 0.0434 (eV).
 
-    Energies, lengths, pressures and quotients of an energy and a length, such as "Ha/Bohr".
+    Known are energies, lengths, pressures, and an energy by a length or a power of it: "Ha/Bohr",
+    "kcal/mol/Å", "eV/Å³" (or "eV/A^3").
 
     Raises:
         KeyError: the unit is not known.
     """
-    for table in (ENERGY, LENGTH, PRESSURE):
-        if unit in table:
-            return table[unit]
-    numerator, slash, denominator = unit.rpartition("/")
-    if slash and numerator in ENERGY and denominator in LENGTH:
-        return ENERGY[numerator] / LENGTH[denominator]
-    raise KeyError(
-        f"units are stated by a known name; got {unit!r}; "
-        f"{did_you_mean(unit, [*ENERGY, *LENGTH, *PRESSURE])}, and energy/length"
-    )
+    return _measure(unit)[1]
 
 
-def convert(value, source: str, target: str):
+def convert(value: T, source: str, target: str) -> T:
     """`value` given in `source`, expressed in `target`; both of one dimension.
 
     Raises:
         KeyError: a unit is not known.
         ValueError: the units measure different things.
     """
-    if _dimension(source) != _dimension(target):
+    (dimension, one), (wanted, other) = _measure(source), _measure(target)
+    if dimension != wanted:
         raise ValueError(
-            f"only units of one dimension convert; got {source!r} ({_dimension(source)}) "
-            f"and {target!r} ({_dimension(target)})"
+            f"only units of one dimension convert; got {source!r} ({dimension}) "
+            f"and {target!r} ({wanted})"
         )
-    return value * (factor(source) / factor(target))
+    return value * (one / other)  # pyright: ignore[reportOperatorIssue]
 
 
-def _dimension(unit: str) -> str:
-    factor(unit)
-    tables = {"energy": ENERGY, "length": LENGTH, "pressure": PRESSURE}
-    return next((name for name, table in tables.items() if unit in table), "force")
+def _measure(unit: str) -> tuple[str, float]:
+    """What the unit measures, and how many of geojax's own it is."""
+    name = SPELLINGS.get(unit, unit)
+    for dimension, table in (("energy", ENERGY), ("length", LENGTH), ("pressure", PRESSURE)):
+        if name in table:
+            return dimension, table[name]
+    energy, _, length = unit.rpartition("/")
+    energy, (length, power) = SPELLINGS.get(energy, energy), _power(length)
+    if energy in ENERGY and length in LENGTH:
+        dimension = {1: "force", 2: "energy/length²", 3: "pressure"}[power]
+        return dimension, ENERGY[energy] / LENGTH[length] ** power
+    raise KeyError(
+        f"units are stated by a known name; got {unit!r}; "
+        f"{did_you_mean(unit, [*ENERGY, *LENGTH, *PRESSURE])}; and an energy by a length, "
+        "its square or its cube, as in eV/Å³"
+    )
+
+
+def _power(length: str) -> tuple[str, int]:
+    """A length without its exponent, and the exponent: "Å³" and "A^3" are ("Å", 3)."""
+    for power, marks in ((2, ("²", "^2", "**2")), (3, ("³", "^3", "**3"))):
+        for mark in marks:
+            if length.endswith(mark):
+                base = length.removesuffix(mark)
+                return SPELLINGS.get(base, base), power
+    return SPELLINGS.get(length, length), 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -47,7 +48,7 @@ def load(name: str | Path) -> Any:
     if not (path / "model.toml").exists():
         if str(name) not in names():
             raise KeyError(
-                f"a model is named, or given by its folder or .geojax file; there is no {str(name)!r}; "
+                f"a model has a name, a folder or a .geojax file; there is no {str(name)!r}; "
                 f"{did_you_mean(str(name), names())}"
             )
         path = folder("models") / str(name)
@@ -56,7 +57,7 @@ def load(name: str | Path) -> Any:
     if hashlib.sha256(data).hexdigest() != table["weights_sha256"]:
         raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in model.toml")
     network = from_table(table["network"])
-    card = card_of(json.loads(table["card"]))
+    card = card_of(table["card"])
     params = nested_params(load_file(path / WEIGHTS))
     _check_fit(network, card, params)
     return Model(network, params, card)
@@ -69,15 +70,9 @@ def save(model: Model, where: str | Path) -> Path:
     save_file(flat_params(model.params, model.card.dtype), where / WEIGHTS)
     digest = hashlib.sha256((where / WEIGHTS).read_bytes()).hexdigest()
     card = asdict(model.card) | {"E0s": {str(z): e for z, e in model.card.E0s.items()}}
-    lines = [
-        f"name = {json.dumps(model.card.name)}",
-        f"weights_sha256 = {json.dumps(digest)}",
-        f"card = '''\n{json.dumps(card, indent=1, default=_plain)}\n'''",
-        "",
-        "[network]",
-        *(f"{key} = {_toml(value)}" for key, value in to_table(model.network).items()),
-    ]
-    (where / "model.toml").write_text("\n".join(lines) + "\n")
+    card = json.loads(json.dumps(card, default=_plain))
+    table = {"weights_sha256": digest, "network": to_table(model.network), "card": card}
+    (where / "model.toml").write_text(to_toml(table))
     (where / "README.md").write_text(_readme(model))
     return where
 
@@ -170,12 +165,28 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {join(path): tuple(value.shape) for path, value in rows}
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, float) and math.isinf(value):
-        return "inf"
+def to_toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """The table as TOML, which `tomllib` turns back; None is left out."""
+    plain = {k: v for k, v in table.items() if v is not None and not isinstance(v, Mapping)}
+    nested = {k: v for k, v in table.items() if isinstance(v, Mapping)}
+    head = [f"[{'.'.join(map(_key, path))}]"] if path else []
+    text = "\n".join([*head, *(f"{_key(k)} = {_value(v)}" for k, v in plain.items())]) + "\n"
+    return text + "".join("\n" + to_toml(v, (*path, k)) for k, v in nested.items())
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml(v) for v in value)}]"
-    return json.dumps(value, ensure_ascii=False)
+        return f"[{', '.join(_value(v) for v in value)}]"
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return f"{{{', '.join(pairs)}}}"
+    return json.dumps(value)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,8 @@ Conventions (all of geojax, checked by `checks.symmetry`):
 Optional keys choose the layout of `graphs.messages`: `edges["mask"]`, `edges["reverse"]`.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Bool, Float, Int
@@ -33,19 +35,20 @@ __all__ = [
 ]
 
 Graph = jraph.GraphsTuple
+Size = Any  # int, or a symbolic size while a program of any size is exported
 
 
-def n_nodes(graph: Graph) -> int:
+def n_nodes(graph: Graph) -> Size:
     """Rows of node arrays, padding included (static)."""
     return graph.nodes["positions"].shape[0]
 
 
-def n_edges(graph: Graph) -> int:
+def n_edges(graph: Graph) -> Size:
     """Rows of edge arrays, padding included (static)."""
     return graph.senders.shape[0]
 
 
-def n_graphs(graph: Graph) -> int:
+def n_graphs(graph: Graph) -> Size:
     """Rows of graph arrays, padding included (static)."""
     return graph.n_node.shape[0]
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from geojax.graphs.graph import Graph, n_edges, n_nodes
+from geojax.graphs.graph import Graph, Size, n_edges, n_nodes
 from geojax.multilinear import Multilinear
 
 __all__ = ["degree", "from_receivers", "from_senders", "to_receivers"]
@@ -42,7 +42,7 @@ def from_senders(x: Float[Array, "node *d"], graph: Graph) -> Float[Array, "edge
 
 
 @cache
-def _gather(nodes: int, masked: bool) -> Multilinear:
+def _gather(nodes: Size, masked: bool) -> Multilinear:
     """The gather from senders, whose transpose gathers from reverse edges and sums at receivers."""
 
     def call(x: Array, senders: Array, *others: Array) -> Array:
@@ -76,7 +76,7 @@ def to_receivers(messages: Float[Array, "edge *d"], graph: Graph) -> Float[Array
     return _sum(messages, graph.receivers, n_nodes(graph), graph.edges.get("mask"))
 
 
-def _sum(messages: Array, receivers: Array, nodes: int, mask: Array | None) -> Array:
+def _sum(messages: Array, receivers: Array, nodes: Size, mask: Array | None) -> Array:
     if mask is None:
         return jax.ops.segment_sum(
             messages,

@@ -163,7 +163,7 @@ def _verify(path: Path, artifact: Artifact, stored: Mapping[str, np.ndarray]) ->
             versions = artifact.facts["versions"]
             raise BadArtifact(
                 f"the programs of {path} cannot run here ({error}); they were written by jax "
-                f"{versions['jax']} and promised until {artifact.facts['programs_expire']}; this is "
+                f"{versions['jax']} and hold until {artifact.facts['programs_expire']}; this is "
                 f"jax {jax.__version__}; write the file again from the model"
             ) from error
         for name, want in expected.items():

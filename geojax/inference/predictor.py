@@ -26,7 +26,7 @@ from geojax.potential import dense_hessian, predict_fn
 
 __all__ = ["Engine", "Predictor", "engine_of", "predict"]
 
-STEP = 1.25  # budgets grow by this factor, so padding wastes a fifth at most
+STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
 DERIVED = ("forces", "stress", "hessian")
 
 
@@ -213,7 +213,7 @@ def predict(
 
 
 def grown(n: int, least: int = 16) -> int:
-    """The smallest size at or above n in a series that grows by a quarter."""
+    """The smallest size at or above n in a series that grows by a half."""
     size = least
     while size < n:
         size = -(-int(size * STEP) // 16) * 16 if size > 64 else size + 16

@@ -3,7 +3,7 @@
 from geojax.nn.activation import ACTIVATIONS, Activation, activate, second_moment
 from geojax.nn.dense import MLP, Dense
 from geojax.nn.gate import gate, gate_widths
-from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear, mix_kept
+from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear
 from geojax.nn.message import Part, convolve, convolve_blocks, irrep, plan, weight_count
 from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
 from geojax.nn.species import one_hot_species
@@ -29,7 +29,6 @@ __all__ = [
     "cosine_envelope",
     "gate",
     "gate_widths",
-    "mix_kept",
     "one_hot_species",
     "polynomial_envelope",
     "second_moment",

@@ -5,7 +5,7 @@ to `[..., 2l+1, channel]`. Weights have unit variance and are divided by sqrt(fa
 fan-in counts all terms of the sum ("element" normalisation of e3nn).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import sqrt
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from geojax.so3 import degree, slices
 
-__all__ = ["Blocks", "Linear", "LinearBlocks", "SpeciesLinear", "mix_kept"]
+__all__ = ["Blocks", "Linear", "LinearBlocks", "SpeciesLinear"]
 
 Blocks = Mapping[Irrep, Float[Array, "*n m channel"]]
 
@@ -99,14 +99,3 @@ def _by_species(
     every = x @ jnp.moveaxis(weights, 0, 1).reshape(fan_in, kinds * width)
     every = every.reshape(*x.shape[:-1], kinds, width)
     return (every * species[:, None, :, None]).sum(-2)
-
-
-def mix_kept(
-    blocks: Sequence[Float[Array, "*n path m channel"]],
-) -> Float[Array, "*n m fan_in"]:
-    """Paths of one degree (from `products.split_kept`) side by side as channels.
-
-    A linear layer on the result mixes paths and channels at once.
-    """
-    flat = [jnp.moveaxis(b, -3, -2).reshape(*b.shape[:-3], b.shape[-2], -1) for b in blocks]
-    return jnp.concatenate(flat, -1)

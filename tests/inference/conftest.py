@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,6 +35,7 @@ def energy_model() -> Callable[..., Model]:
     def make(dtype: str = "float32", **changes) -> Model:
         network = EGNN(cutoff=3.0, channels=6, layers=2, elements=(1, 6), average_neighbors=4.0)
         graph = pad([sample(molecule(), 3.0)], Budget(6, 32, 2)).graph
+        graph = jax.tree.map(jnp.asarray, graph)
         params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
         output = Output(scale=0.7, shift=-2.0)
         card = Card(

@@ -21,11 +21,11 @@ class Spring(Calculator):
 
 def test_energy_is_kept_and_frames_are_every_so_many_steps():
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 1.05]], calculator=Spring())
-    record = nve(atoms, steps=400, timestep=0.25, temperature=300, every=10)
+    record = nve(atoms, steps=400, timestep=0.25, temperature=300.0, every=10)
     assert record["total"].shape == (401,) and record["positions"].shape == (41, 2, 3)
     assert np.ptp(record["total"]) < 0.02 * np.ptp(record["kinetic"])
     assert abs(record["drift"]) < 1e-2
     np.testing.assert_allclose(record["frames"], np.arange(0, 101, 2.5))
     repeat = Atoms("H2", [[0, 0, 0], [0, 0, 1.05]], calculator=Spring())
-    again = nve(repeat, steps=400, timestep=0.25, temperature=300, every=10)
+    again = nve(repeat, steps=400, timestep=0.25, temperature=300.0, every=10)
     np.testing.assert_array_equal(record["total"], again["total"])

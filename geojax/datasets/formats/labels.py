@@ -162,7 +162,7 @@ def _bare(record: Record, rules: Rules) -> Structure:
         np.asarray(record.positions, np.float64) * length,
         record.species,
         cell=None if record.cell is None else np.asarray(record.cell, np.float64) * length,
-        pbc=record.pbc,
+        pbc=tuple(np.broadcast_to(np.asarray(record.pbc, bool), 3).tolist()),
     )
     if len(bare) == 0:
         raise ValueError("a structure has at least one atom; this one has none")

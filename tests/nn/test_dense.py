@@ -1,0 +1,41 @@
+"""Plain layers: by hand, their sizes, their scale, their dtype."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geojax.nn.dense import MLP, Dense
+
+
+def test_a_network_equals_its_formula(key):
+    x = jax.random.normal(key, (5, 3))
+    network = MLP((4, 2), bias=True)
+    params = jax.tree.map(lambda p: p + 0.1, network.init(key, x))
+    p = jax.tree.map(np.asarray, params["params"])
+    hidden = np.asarray(x) @ p["dense_0"]["kernel"] / np.sqrt(3) + p["dense_0"]["bias"]
+    hidden = hidden / (1 + np.exp(-hidden)) * 1.6765324703310907
+    expected = hidden @ p["dense_1"]["kernel"] / np.sqrt(4) + p["dense_1"]["bias"]
+    np.testing.assert_allclose(network.apply(params, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_bias_zero_goes_to_zero(key):
+    network = MLP((16, 16, 3))
+    params = network.init(key, jnp.ones((1, 8)))
+    assert not np.asarray(network.apply(params, jnp.zeros((4, 8)))).any()
+    assert sum(p.size for p in jax.tree.leaves(params)) == 8 * 16 + 16 * 16 + 16 * 3
+
+
+@pytest.mark.parametrize("width", [32, 512])
+def test_outputs_have_unit_variance_at_every_width(key, width):
+    network = MLP((width, width, 64))
+    x = jax.random.normal(key, (500, width))
+    out = network.apply(network.init(key, x), x)
+    assert np.std(out) == pytest.approx(1, abs=0.15)
+
+
+def test_the_dtype_is_that_of_the_input(key, x64):
+    dense = Dense(2, bias=True)
+    params = dense.init(key, jnp.ones((1, 3), jnp.float32))
+    for dtype in (jnp.float32, jnp.float64):
+        assert dense.apply(params, jnp.ones((1, 3), dtype)).dtype == dtype

@@ -1,0 +1,102 @@
+"""Radial functions: their formulas, what they do at zero, and how smoothly they end."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
+
+CUTOFF = 4.0
+R = np.linspace(0.1, 3.9, 20)
+
+
+def derivatives(function, r, count=3):
+    """The value and derivatives of a scalar function at r."""
+    found = []
+    for _ in range(count + 1):
+        found.append(function(jnp.float64(r)))
+        function = jax.grad(function)
+    return np.array(found)
+
+
+def test_the_waves_are_sines_over_distance(x64):
+    x = R / CUTOFF
+    expected = np.stack([np.sin(n * np.pi * x) / (np.pi * x) for n in range(1, 6)], -1)
+    np.testing.assert_allclose(bessel(jnp.asarray(R), CUTOFF, 5), expected, atol=1e-14)
+
+
+def test_orthonormal_waves_are_orthonormal_in_the_ball(x64):
+    points, weights = np.polynomial.legendre.leggauss(60)
+    r = (points + 1) * CUTOFF / 2
+    waves = np.asarray(bessel(jnp.asarray(r), CUTOFF, 6, normalization="orthonormal"))
+    overlap = np.einsum("q,qi,qj->ij", weights * CUTOFF / 2 * r**2, waves, waves)
+    np.testing.assert_allclose(overlap, np.eye(6), atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 3, 5, 6])
+def test_the_envelope_is_the_published_polynomial(p, x64):
+    x = R / CUTOFF
+    expected = 1 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1)
+    expected -= p * (p + 1) / 2 * x ** (p + 2)
+    np.testing.assert_allclose(polynomial_envelope(jnp.asarray(R), CUTOFF, p), expected, atol=1e-13)
+
+
+def test_the_polynomial_ends_with_two_derivatives_and_the_cosine_with_one(x64):
+    for function, zeros in [(polynomial_envelope, 3), (cosine_envelope, 2)]:
+        inside = derivatives(lambda r: function(r, CUTOFF), CUTOFF - 1e-9)  # noqa: B023
+        assert np.abs(inside[:zeros]).max() < 1e-6
+        assert abs(inside[zeros]) > 0.1
+
+
+@pytest.mark.parametrize("function", [polynomial_envelope, cosine_envelope])
+def test_envelopes_start_at_one_and_are_exactly_zero_outside(function):
+    r = jnp.array([0.0, CUTOFF, CUTOFF * 1.5, 1e6])
+    np.testing.assert_array_equal(function(r, CUTOFF), [1, 0, 0, 0])
+
+
+def test_float32_does_not_jump_at_the_cutoff():
+    """The expanded polynomial would leave 1e-6 of rounding here."""
+    r = jnp.float32(CUTOFF) * (1 - jnp.array([1e-3, 1e-4], jnp.float32))
+    x = np.asarray(r, np.float64) / CUTOFF
+    exact = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
+    np.testing.assert_allclose(polynomial_envelope(r, CUTOFF), exact, rtol=3e-3, atol=1e-14)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_the_basis_has_finite_derivatives_at_zero_to_third_order(trainable, x64):
+    basis = RadialBasis(CUTOFF, 4, trainable=trainable)
+    params = basis.init(jax.random.key(0), jnp.ones(1))
+    total = lambda r: basis.apply(params, r[None]).sum()
+    for r in (0.0, 1e-12, CUTOFF, 2 * CUTOFF):
+        assert np.isfinite(derivatives(total, r)).all()
+    assert total(jnp.float64(0)) == pytest.approx(1 + 2 + 3 + 4)
+    assert not np.asarray(basis.apply(params, jnp.array([CUTOFF, 2 * CUTOFF]))).any()
+
+
+def test_trainable_frequencies_start_at_multiples_of_pi():
+    params = RadialBasis(CUTOFF, 3, trainable=True).init(jax.random.key(0), jnp.ones(1))
+    expected = np.arange(1, 4) * math.pi
+    np.testing.assert_allclose(params["params"]["frequencies"], expected, rtol=1e-6)
+    fixed = RadialBasis(CUTOFF, 3)
+    np.testing.assert_allclose(
+        RadialBasis(CUTOFF, 3, trainable=True).apply(params, jnp.ones(2)),
+        fixed.apply({}, jnp.ones(2)),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: bessel(r, math.inf), "finite cutoff"),
+        (lambda r: polynomial_envelope(r, 0.0), "finite cutoff"),
+        (lambda r: polynomial_envelope(r, 4.0, 0), "p=0"),
+        (lambda r: cosine_envelope(r, -1.0), "finite cutoff"),
+    ],
+)
+def test_impossible_options_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones(2))
