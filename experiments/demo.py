@@ -24,7 +24,7 @@ EXPERIMENT = ROOT / "experiments" / "ethanol-demo.toml"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--epochs", type=int, help="in place of those in ethanol-demo.toml")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "demo")
     parser.add_argument("--picoseconds", type=float, default=2.0)

@@ -25,8 +25,8 @@ STEPS = 60
 
 def torch_steps_per_second(compiled: bool) -> list[float]:
     """Run in the peer's environment: EGNN with velocities as published, fully connected."""
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -156,7 +156,7 @@ def peer_environment() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer", help="a Python that has PyTorch; made where it is not given")
     parser.add_argument("--part", help="run one part and print its rates")
     arguments = parser.parse_args()

@@ -41,7 +41,7 @@ def turned(structures: tuple[Structure, ...], how: str, seed: int) -> tuple[Stru
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     study = config.read(HERE / "furniture-egnn.toml")

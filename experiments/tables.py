@@ -65,14 +65,14 @@ ACCURACY = [
 
 def speed() -> str:
     """EGNN training against the published layer structure in PyTorch, in the same run."""
-    found = result("egnn-speed")
+    found = result("egnn-speed") or {"steps_per_second": {}, "ratios": {}}
     rows = [
         [
             name,
             f"{s['median']:.0f}",
             f"{found['ratios'][name]:.2f}×" if name in found["ratios"] else "",
         ]
-        for name, s in (found or {"steps_per_second": {}})["steps_per_second"].items()
+        for name, s in found["steps_per_second"].items()
     ]
     return markdown(
         ["EGNN, charged 5-body, batch 100", "steps per second", "geojax is faster by"], rows

@@ -9,8 +9,10 @@ its derivative rule is that of every multilinear map, `dT(x, y) = T(dx, y) + T(x
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import jax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
@@ -51,7 +53,7 @@ def _impl(*operands: Array, rule: Multilinear) -> Array:
 @_multilinear.def_abstract_eval
 def _abstract(*operands, rule: Multilinear):
     out = jax.eval_shape(rule.call, *operands)
-    return jax.core.ShapedArray(out.shape, out.dtype)
+    return ShapedArray(out.shape, out.dtype)
 
 
 def _jvp(primals, tangents, *, rule: Multilinear):
@@ -65,7 +67,7 @@ def _jvp(primals, tangents, *, rule: Multilinear):
 
 def _transpose(cotangent, *operands, rule: Multilinear):
     (i,) = [i for i, operand in enumerate(operands) if ad.is_undefined_primal(operand)]
-    result = [None] * len(operands)
+    result: list[Any] = [None] * len(operands)
     if type(cotangent) is ad.Zero:
         result[i] = ad.Zero(operands[i].aval)
     else:

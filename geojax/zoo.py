@@ -156,7 +156,8 @@ def _inputs(network: Any) -> dict[str, tuple[int, ...]]:
     one = lambda name: [getattr(network, name)] if getattr(network, name, None) else []
     vectors = [*one("velocity"), *getattr(network, "vectors", ())]
     scalars = [*one("charge"), *getattr(network, "scalars", ())]
-    return dict.fromkeys(vectors, (3,)) | dict.fromkeys(scalars, ())
+    shapes: dict[str, tuple[int, ...]] = {name: (3,) for name in vectors}
+    return shapes | {name: () for name in scalars}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -41,7 +41,7 @@ def nbody(n_train: int = 3000) -> Dataset:
     if not 0 < n_train <= len(parts["train"]):
         raise ValueError(f"n_train is 1 to {len(parts['train'])}; got {n_train}")
     parts["train"] = parts["train"][:n_train]
-    return Dataset("nbody", **parts, card=CARD)
+    return Dataset("nbody", parts["train"], parts["valid"], parts["test"], CARD)
 
 
 def _structures(found: Mapping[str, np.ndarray], part: str) -> tuple[Structure, ...]:

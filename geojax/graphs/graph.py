@@ -15,7 +15,7 @@ Conventions (all of geojax, checked by `checks.symmetry`):
 Optional keys choose the layout of `graphs.messages`: `edges["mask"]`, `edges["reverse"]`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import jraph
@@ -34,7 +34,21 @@ __all__ = [
     "volumes",
 ]
 
-Graph = jraph.GraphsTuple
+if TYPE_CHECKING:  # jraph declares its fields as nearly anything, which says nothing of ours
+
+    class Graph(NamedTuple):
+        """`jraph.GraphsTuple` with the keys that the module describes."""
+
+        nodes: dict[str, Any]
+        edges: dict[str, Any]
+        receivers: Any
+        senders: Any
+        globals: dict[str, Any]
+        n_node: Any
+        n_edge: Any
+
+else:
+    Graph = jraph.GraphsTuple
 Size = Any  # int, or a symbolic size while a program of any size is exported
 
 

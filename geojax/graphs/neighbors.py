@@ -134,7 +134,8 @@ def _nearest_in_space(positions: np.ndarray, nearest: int, cutoff: float) -> Edg
     count = min(nearest, n - 1)
     if count < 1:
         return Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int))
-    lengths, senders = KDTree(positions).query(positions, k=count + 1)
+    found = KDTree(positions).query(positions, k=count + 1)
+    lengths, senders = np.asarray(found[0]), np.asarray(found[1])
     other = senders != np.arange(n)[:, None]
     other[other.all(1), -1] = False  # a coincident point took the place of the point itself
     kept = other & (lengths <= cutoff)

@@ -136,7 +136,8 @@ def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be real numbers; got dtype {array.dtype}")
     array = array.astype(np.float64 if array.dtype.kind != "f" else array.dtype, copy=False)
-    if array.ndim != len(shape) or any(s not in (None, n) for s, n in zip(shape, array.shape)):
+    fits = array.ndim == len(shape)
+    if not fits or any(s not in (None, n) for s, n in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("node" if s is None else str(s) for s in shape)
         raise ValueError(f"{name} must have shape [{wanted}]; got {list(array.shape)}")
     if not np.isfinite(array).all():

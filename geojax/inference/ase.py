@@ -75,7 +75,8 @@ def _near(old: Structure, new: Structure, distance: float) -> bool:
     same = (
         old.pbc == new.pbc
         and np.array_equal(old.species, new.species)
-        and (old.cell is new.cell or np.array_equal(old.cell, new.cell))
+        and (old.cell is None) == (new.cell is None)
+        and (old.cell is None or new.cell is None or np.array_equal(old.cell, new.cell))
     )
     if not same:
         return False

@@ -37,16 +37,12 @@ def nve(
     """
     try:
         from ase import units
-        from ase.md.velocitydistribution import (
-            MaxwellBoltzmannDistribution,
-            Stationary,
-            ZeroRotation,
-        )
+        from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
         from ase.md.verlet import VelocityVerlet
     except ImportError as error:
         raise ImportError("dynamics run in ASE; pip install 'geojax[atoms]'") from error
     rng = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermalize_momenta(atoms, temperature, rng=rng)
     Stationary(atoms)
     if not atoms.pbc.any():
         ZeroRotation(atoms)

@@ -20,7 +20,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from e3nn_jax import Irreps, IrrepsArray
+from e3nn_jax import Irrep, Irreps, IrrepsArray
 from jaxtyping import Array, Float
 
 from geojax.arrays import safe_norm, unit
@@ -185,7 +185,7 @@ class EGNN(nn.Module):
 
     def _outputs(self) -> tuple[int, int]:
         irreps = Irreps(self.irreps_out)
-        scalars, moves = irreps.count("0e"), irreps.count("1o")
+        scalars, moves = irreps.count(Irrep(0, 1)), irreps.count(Irrep(1, -1))
         last = str(irreps[-1].ir) if len(irreps) else ""
         if scalars + 3 * moves != irreps.dim or moves > 1 or (moves and last != "1o"):
             raise ValueError(

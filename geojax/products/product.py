@@ -81,9 +81,9 @@ class Kernel(Protocol):
     def __call__(self, x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
         """The product of operands of one dtype, equal batch axes and degrees as in `spec`.
 
-        There is at least one path.         `y` has x's channels or one; it is a `Direction` only
-        if the kernel was registered with `direction=True`. A layout of "keep" leaves the paths
-        apart in the order of `spec.paths()`.
+        There is at least one path. `y` has x's channels or one; it is a `Direction` only if the
+        kernel was registered with `direction=True`. A layout of "keep" leaves the paths apart in
+        the order of `spec.paths()`.
         """
         ...
 

@@ -104,7 +104,8 @@ def terms_from_table(table: Mapping[str, Any]) -> tuple[Term, ...]:
                 raise KeyError(f"loss.{name} has no {key!r}; {did_you_mean(key, known)}")
         if isinstance(options.get("weight"), list):
             options["weight"] = tuple(tuple(pair) for pair in options["weight"])
-        terms.append(Term(name, **{"per_atom": name == "energy"} | options))
+        options.setdefault("per_atom", name == "energy")
+        terms.append(Term(name, **options))
     return tuple(terms)
 
 

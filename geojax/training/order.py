@@ -94,7 +94,8 @@ def _bound(sizes: np.ndarray, strata: int, batch_size: int, devices: int) -> tup
     runs = np.sort(sizes.reshape(strata, -1, 2), axis=1)[:, ::-1]
     largest = runs[:, : batch_size // strata].reshape(batch_size, 2)
     if strata == 1:
-        return tuple(int(n) for n in largest[: batch_size // devices].sum(0))
+        nodes, edges = largest[: batch_size // devices].sum(0)
+        return int(nodes), int(edges)
     shares = largest.reshape(-1, devices, 2).sum(0)
     return int(shares[:, 0].max()), int(shares[:, 1].max())
 

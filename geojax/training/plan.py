@@ -34,8 +34,8 @@ class Compilations:
     def __exit__(self, *exception: object) -> None:
         self.active = False  # jax keeps its listeners for good
 
-    def _hear(self, event: str, duration: float, **rest: Any) -> None:
-        del duration, rest
+    def _hear(self, event: str, duration_secs: float, **rest: Any) -> None:
+        del duration_secs, rest
         if self.active and event == COMPILED:
             self.count += 1
 

@@ -1,6 +1,7 @@
 """From samples, loss and options to a run that is sized, planned and compiled."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -48,8 +49,8 @@ def prepare(
     mesh = data_mesh(options.devices)
     dtype = np.dtype(options.dtype)
     sizes = [_size(s) for s in train]
-    dealt = dict(limit=options.data_limit, dtype=dtype, seed=options.seed)
-    chunks = Chunks(train, **dealt)
+    deal = partial(Chunks, train, limit=options.data_limit, dtype=dtype, seed=options.seed)
+    chunks = deal()
     order = _common(
         [
             fit_order(
@@ -59,7 +60,7 @@ def prepare(
         ]
     )
     if order.strata > 1:
-        chunks = Chunks(train, by_size=True, **dealt)
+        chunks = deal(by_size=True)
     steps = order.steps * len(chunks)
     transformation = build(optimizer, steps * options.epochs)
     axis = AXIS if mesh.size > 1 else None

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -25,6 +25,8 @@ from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
 
 __all__ = ["train"]
+
+T = TypeVar("T")
 
 DERIVED = ("forces", "stress")
 FORCE_FIELD_LOSS = {"energy": 1.0, "forces": 10.0, "stress": 10.0}
@@ -125,8 +127,8 @@ def train(
     return Model(network, found.params, replace(card, training=record, metrics=metrics))
 
 
-def _changed(settings: Any, **changes: Any) -> Any:
-    return replace(settings, **{k: v for k, v in changes.items() if v is not None})
+def _changed(settings: T, **changes: Any) -> T:
+    return replace(cast(Any, settings), **{k: v for k, v in changes.items() if v is not None})
 
 
 def _default_loss(structures: Sequence[Structure], outputs: Sequence[Output]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ products must equal it; Gaunt products choose their own weights of the paths, so
 """
 
 from functools import cache, partial
+from typing import Any
 
 import e3nn_jax
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from geojax.products import PRODUCTS, Direction, kept_layout, split_kept, tensor_product
-from geojax.so3 import paths, random_rotation, rotate
+from geojax.so3 import Parity, paths, random_rotation, rotate
 
 COUPLED = [name for name, entry in PRODUCTS.items() if entry.family == "coupled"]
 CASES = [(1, 1, 1, "all"), (2, 1, 2, "even"), (0, 2, 1, "even"), (1, 2, 3, "odd")]
@@ -26,7 +27,7 @@ def coefficients(l1, l2, l3):
     return tensor * np.sqrt(2 * l3 + 1) / np.linalg.norm(tensor)
 
 
-def reference(x, y, w, *, lmax, layout="sum", parity="even", xp=np):
+def reference(x, y, w, *, lmax, layout="sum", parity: Parity = "even", xp: Any = np):
     """The definition, one einsum per path, by numpy or (for derivatives) by jax."""
     lx, ly = (round(a.shape[-2] ** 0.5) - 1 for a in (x, y))
     y = xp.broadcast_to(y, (*y.shape[:-1], x.shape[-1]))
@@ -41,7 +42,7 @@ def reference(x, y, w, *, lmax, layout="sum", parity="even", xp=np):
     return xp.concatenate(kept if layout == "keep" else summed, -2)
 
 
-def operands(key, lx, ly, lmax, *, parity="even", channels_y=CHANNELS, dtype=None):
+def operands(key, lx, ly, lmax, *, parity: Parity = "even", channels_y=CHANNELS, dtype=None):
     """x, y and weights of EDGES rows."""
     count = len(paths(lx, ly, lmax, parity=parity))
     shapes = [((lx + 1) ** 2, CHANNELS), ((ly + 1) ** 2, channels_y), (count, CHANNELS)]
@@ -60,7 +61,7 @@ def test_equals_the_reference(x64, key, name, case, layout):
     options = {"lmax": degrees[-1], "parity": parity}
     call = jax.jit(partial(tensor_product, **options, method=name, paths=layout))
     for second, weights in ((y[..., :1], w), (y, w), (y, None)):
-        expected = reference(*map(np.asarray, (x, second)), weights, **options, layout=layout)
+        expected = reference(np.asarray(x), second, weights, **options, layout=layout)
         np.testing.assert_allclose(call(x, second, weights), expected, atol=1e-12)
 
 

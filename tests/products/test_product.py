@@ -121,6 +121,16 @@ def test_unit_variance(key):
         np.testing.assert_allclose((block**2).mean((0, 2, 3)), 1, atol=0.06)
 
 
+def test_auto_reads_the_table(monkeypatch):
+    """The entry of this backend and of the largest degree; cg where there is none."""
+    monkeypatch.setattr(contract, "FASTEST", {jax.default_backend(): {2: "measured"}})
+    with pytest.raises(KeyError, match="no product 'measured'"):
+        tensor_product(X, Y, lmax=1)
+    np.testing.assert_array_equal(
+        tensor_product(X, X, lmax=1), tensor_product(X, X, lmax=1, method="cg")
+    )
+
+
 def test_a_kernel_is_entered_once():
     with pytest.raises(ValueError, match="registered once; 'cg'"):
         product("cg")(PRODUCTS["cg"].kernel)

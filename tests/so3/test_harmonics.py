@@ -42,6 +42,13 @@ def test_equals_scipy(x64):
             np.testing.assert_allclose(result[:, l * l + l + m], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e30])
+def test_length_is_divided_out(size):
+    """Also where the squares of float32 components underflow or overflow."""
+    vectors = jnp.asarray(VECTORS, jnp.float32)
+    np.testing.assert_allclose(harmonics(vectors * size, 4), harmonics(vectors, 4), atol=2e-5)
+
+
 def test_low_degrees_by_hand(x64):
     x, y, z = VECTORS.T / np.linalg.norm(VECTORS, axis=1)
     expected = [

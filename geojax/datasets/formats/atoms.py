@@ -66,7 +66,7 @@ def record_of_atoms(atoms: Any, where: str, results: bool = True) -> Record:
         changed = calculator.check_state(atoms)
         if changed:
             raise ValueError(
-                f"{where}: results of a calculator are labels of the atoms it saw; since then changed: "
+                f"{where}: a calculator's results are labels of the atoms it saw; changed since: "
                 f"{', '.join(changed)}; compute again, or set atoms.calc = None"
             )
         entries += [Entry(key, "result", value) for key, value in calculator.results.items()]
