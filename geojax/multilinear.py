@@ -78,8 +78,7 @@ def _transpose(cotangent, *operands, rule: Multilinear):
 
 
 def _batch(operands, axes, *, rule: Multilinear):
-    axes = tuple(None if axis is batching.not_mapped else axis for axis in axes)
-    return _batched(rule, axes)(*operands), 0
+    return _batched(rule, tuple(axes))(*operands), 0
 
 
 @cache

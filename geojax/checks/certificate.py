@@ -1,7 +1,8 @@
 """A certificate: what was measured of a model's symmetry and physics, in which precision.
 
 `certify` runs every check of `CHECKS` that applies to the model. A new check is one decorated
-function in `symmetry` or `physics`. The seed is fixed: the same command gives the same figures.
+function in `symmetry`, `layout` or `physics`. The seed is fixed: the same command gives the same
+figures.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from geojax.checks import physics, symmetry  # noqa: F401  (they fill CHECKS)
+from geojax.checks import layout, physics, symmetry  # noqa: F401  (they fill CHECKS)
 from geojax.checks.context import CHECKS, Measurement, make_context
 from geojax.graphs import Structure
 from geojax.model import Model, check_elements

@@ -5,7 +5,7 @@ not apply to this model or this precision.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from geojax.graphs import Budget, Properties, Sample, Structure, pad, sample
 from geojax.model import Model
 from geojax.registry import Registry
 
-__all__ = ["CHECKS", "Context", "Measurement", "difference", "make_context"]
+__all__ = ["CHECKS", "Context", "Measurement", "difference", "largest", "make_context"]
 
 GIVEN = "given"  # how names of given structures start
 
@@ -246,7 +246,7 @@ def _refuse_missing_inputs(context: Context) -> None:
     one = [Sample(graph, Properties())]
     small = jax.tree.map(jnp.asarray, pad(one, sizes(one)).graph)
     small = small._replace(nodes=Inputs(small.nodes))
-    jax.eval_shape(lambda: context.model.network.apply(context.model.params, small).array)
+    jax.eval_shape(lambda p: context.model.network.apply(p, small).array, context.model.params)
 
 
 def difference(
@@ -261,9 +261,15 @@ def difference(
         if names is not None and name not in names:
             continue
         pairs = [(g[name], w[name]) for g, w in zip(got, want, strict=True) if name in w]
-        scale = max(float(np.abs(w).max(initial=0)) for _, w in pairs)
-        error = max(float(np.abs(g - w).max(initial=0)) for g, w in pairs)
+        scale = largest(w for _, w in pairs)
+        error = largest(g - w for g, w in pairs)
         error = error / scale if scale > 0 else error
         if not error <= worst:  # also true of NaN
             worst, where = error if np.isfinite(error) else math.inf, f"largest in {name}"
     return worst, where
+
+
+def largest(arrays: Iterable[Any]) -> float:
+    """The largest absolute value of all arrays; infinite if one holds NaN."""
+    found = np.max([np.max(np.abs(a), initial=0) for a in arrays], initial=0)
+    return float(found) if np.isfinite(found) else math.inf

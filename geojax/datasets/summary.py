@@ -1,7 +1,6 @@
 """What is in a data set or a file, as tables for people."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_data"]
 
-UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "energies": "eV"}
+UNITS = {"energy per atom": "eV", "forces": "eV/Å", "stress": "eV/Å³", "energies": "eV"}
 
 
 def inspect_data(source: str | Path, **options: Any) -> "Group":
@@ -38,11 +37,12 @@ def inspect_data(source: str | Path, **options: Any) -> "Group":
         data = load(name, **options)
         parts = {part: getattr(data, part) for part in ("train", "valid", "test")}
         rest = [_card(data), *(report.table() for report in data.reports)]
+        units = data.card.get("units", {})
     else:
         found = read(name, **options)
-        parts, rest = {"structures": found.structures}, [found.report.table()]
+        parts, rest, units = {"structures": found.structures}, [found.report.table()], {}
     every = [s for structures in parts.values() for s in structures]
-    return Group(_sizes(name, parts), _ranges(every), *rest)
+    return Group(_sizes(name, parts), _ranges(every, units), *rest)
 
 
 def _is_file(name: str) -> bool:
@@ -53,21 +53,14 @@ def _is_file(name: str) -> bool:
 def _sizes(name: str, parts: dict[str, tuple[Structure, ...]]) -> "Table":
     from rich.table import Table
 
-    table = Table(
-        "", "structures", "nodes", "elements", "repeats", title=name, title_justify="left"
-    )
+    columns = ("", "structures", "nodes", "elements", "repeats")
+    table = Table(*columns, title=name, title_justify="left")
     for part, structures in parts.items():
-        sizes = [len(s) for s in structures]
-        span = (
-            f"{min(sizes)} to {max(sizes)}"
-            if len(set(sizes)) > 1
-            else f"{sizes[0]}"
-            if sizes
-            else ""
-        )
-        periodic = Counter("".join("FT"[p] for p in s.pbc) for s in structures)
-        pbc = ", ".join(f"{flags}" for flags in sorted(periodic))
-        table.add_row(part, str(len(sizes)), span, _elements(structures), pbc)
+        sizes = sorted({len(s) for s in structures})
+        span = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else "".join(map(str, sizes))
+        repeats = {"".join("FT"[flag] for flag in s.pbc) for s in structures}
+        found = (span, _elements(structures), ", ".join(sorted(repeats)))
+        table.add_row(part, str(len(structures)), *found)
     return table
 
 
@@ -76,37 +69,36 @@ def _elements(structures: Sequence[Structure]) -> str:
     return " ".join("points" if z == 0 else symbol(z) for z in numbers)
 
 
-def _ranges(structures: Sequence[Structure]) -> "Table":
-    """Least, mean and largest value of each label; energies per atom."""
+def _ranges(structures: Sequence[Structure], units: Mapping[str, str]) -> "Table":
+    """Least, mean and largest value of each label and input; of energies per atom."""
     from rich.table import Table
 
     values: dict[str, list[np.ndarray]] = {}
     for s in structures:
-        for name, value in (leaves(s.properties) | _inputs(s)).items():
-            per_atom = value / len(s) if name == "energy" else value
-            key = "energy per atom" if name == "energy" else name
-            values.setdefault(key, []).append(np.ravel(per_atom))
+        inputs = {f"inputs.{name}": value for name, value in s.inputs.items()}
+        for name, value in (leaves(s.properties) | inputs).items():
+            own = ("energy per atom", value / len(s)) if name == "energy" else (name, value)
+            values.setdefault(own[0], []).append(np.ravel(own[1]))
     table = Table("label or input", "structures", "least", "mean", "largest", "spread", "unit")
     for name, parts in values.items():
         every = np.concatenate(parts).astype(np.float64)
         figures = (every.min(), every.mean(), every.max(), every.std())
-        unit = "eV" if name == "energy per atom" else UNITS.get(name, "")
+        unit = UNITS.get(name) or units.get(name.rpartition(".")[2], "")
         table.add_row(name, str(len(parts)), *(f"{figure:.5g}" for figure in figures), unit)
     return table
 
 
-def _inputs(structure: Structure) -> dict[str, np.ndarray]:
-    return {f"inputs.{name}": value for name, value in structure.inputs.items()}
-
-
 def _card(data: Dataset) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("card", "", show_header=False, title="card", title_justify="left")
+    table = Table("", "", show_header=False, title="card", title_justify="left")
     for key, value in data.card.items():
         if key == "E0s" and value:
             value = ", ".join(f"{symbol(z)} {energy:.6f} eV" for z, energy in value.items())
-        elif isinstance(value, dict):
+        elif isinstance(value, Mapping):
             value = ", ".join(f"{name}: {unit}" for name, unit in value.items())
-        table.add_row(key, str(value))
+        elif isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        table.add_row(key, Text(str(value)))  # as text: brackets are no markup
     return table

@@ -42,7 +42,8 @@ def tetris(copies: int = 4, seed: int = 0) -> Dataset:
     """
     if copies < 1:
         raise ValueError(f"copies is at least 1; got {copies}")
-    turns = Rotation.random(2 * copies, rng=np.random.default_rng(seed)).as_matrix()
+    quaternions = np.random.default_rng(seed).normal(size=(2 * copies, 4))  # uniform rotations
+    turns = Rotation.from_quat(quaternions).as_matrix()
     return Dataset(
         "tetris",
         train=_pieces(np.eye(3)[None]),

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from geojax.graphs.graph import Graph
-from geojax.graphs.neighbors import Edges, neighbor_list
+from geojax.graphs.neighbors import Edges, images, neighbor_list, order_keys
 from geojax.graphs.structure import (
     Properties,
     Structure,
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
     Attributes:
         graph: padded.
-        labels: zero where unknown and in padding.
+        labels: zero where unknown and in padding; Hessians are left out.
         masks: True where a label is known, `[graph]` or `[node]`.
     """
 
@@ -129,13 +129,10 @@ def sample(
 
 
 def _near_origin(structure: Structure, edges: Edges) -> tuple[np.ndarray, Edges]:
-    positions = structure.positions.astype(np.float64)
-    if any(structure.pbc):
-        assert structure.cell is not None
-        images = np.floor(np.linalg.solve(structure.cell.T, positions.T).T)
-        images[:, ~np.array(structure.pbc)] = 0
-        positions = positions - images @ structure.cell
-        shifts = edges.shifts + (images[edges.receivers] - images[edges.senders]).astype(int)
+    positions, moved = structure.positions.astype(np.float64), images(structure)
+    if moved.any():
+        positions = positions - moved @ structure.cell
+        shifts = edges.shifts + moved[edges.receivers] - moved[edges.senders]
         edges = edges._replace(shifts=shifts)
     return positions - (positions.mean(0) if len(positions) else 0), edges
 
@@ -144,7 +141,8 @@ def table(edges: Edges, n_node: int, slots: int) -> tuple[Edges, dict[str, np.nd
     """The edges in `slots` places per node, and the edge arrays "mask" and "reverse".
 
     Raises:
-        ValueError: a node has more neighbours than slots.
+        ValueError: a node has more neighbours than slots, or an edge has no reverse (a list of
+            nearest neighbours is not symmetric).
     """
     counts = np.bincount(edges.receivers, minlength=n_node)
     if n_node and counts.max() > slots:
@@ -160,19 +158,15 @@ def table(edges: Edges, n_node: int, slots: int) -> tuple[Edges, dict[str, np.nd
     mask = np.zeros(n_node * slots, bool)
     mask[place] = True
     back = np.arange(n_node * slots, dtype=np.int32)
-    back[place] = place[reverse(edges)]
+    back[place] = place[_reverse(edges, n_node)]
     return Edges(senders, node, shifts), {"mask": mask, "reverse": back}
 
 
-def reverse(edges: Edges) -> np.ndarray:
-    """The index of each edge's reverse.
-
-    Raises:
-        ValueError: an edge has no reverse (a list of nearest neighbours is not symmetric).
-    """
-    there = np.column_stack([edges.senders, edges.receivers, edges.shifts])
-    back = np.column_stack([edges.receivers, edges.senders, -edges.shifts])
-    first, second = np.lexsort(there.T[::-1]), np.lexsort(back.T[::-1])
+def _reverse(edges: Edges, n_node: int) -> np.ndarray:
+    """The index of each edge's reverse."""
+    there = order_keys(edges, n_node)
+    back = order_keys(Edges(edges.receivers, edges.senders, -edges.shifts), n_node)
+    first, second = np.argsort(there, kind="stable"), np.argsort(back)
     if not np.array_equal(there[first], back[second]):
         raise ValueError(
             "the table layout needs the reverse of every edge; this list is not symmetric; "
@@ -184,8 +178,22 @@ def reverse(edges: Edges) -> np.ndarray:
 
 
 def store(samples: Sequence[Sample], dtype: Any = np.float32) -> Store:
-    """All samples end to end, floats as `dtype`; labels that some lack are masked there."""
+    """All samples end to end, floats as `dtype`; labels that some lack are masked there.
+
+    Raises:
+        ValueError: no sample; samples differ in their inputs, edge layout or shapes of labels.
+    """
+    if not samples:
+        raise ValueError("a store holds at least one sample; got none")
     graphs = [s.graph for s in samples]
+    for part in ("nodes", "edges"):
+        keys = {frozenset(getattr(graph, part)) for graph in graphs}
+        if len(keys) > 1:
+            raise ValueError(
+                f"the graphs of a store have the same {part}; got both "
+                f"{' and '.join(str(sorted(k)) for k in sorted(keys, key=sorted)[:2])}; "
+                "give all structures the same inputs and the same edge layout"
+            )
     join = lambda *arrays: _cast(np.concatenate(arrays), dtype)
     graph = jax.tree.map(join, *graphs) if len(graphs) > 1 else jax.tree.map(join, graphs[0])
     labels, masks = _labels(samples, dtype)
@@ -209,16 +217,15 @@ def _labels(samples: Sequence[Sample], dtype: Any) -> tuple[Properties, Properti
         tail = like.shape[1:] if node else like.shape
         rows, known = [], []
         for label, size in zip(found, sizes, strict=True):
-            count = size if node else 1
-            value = label.get(name)
-            shape = (count, *tail)
-            if value is not None and np.size(value) != np.prod(shape, dtype=int):
+            shape = (size, *tail) if node else tail
+            value = label.get(name, np.zeros(shape, like.dtype))
+            if np.shape(value) != shape:
                 raise ValueError(
                     f"every structure gives {name} in one shape; got {np.shape(value)} "
-                    f"where {shape if node else tail} was expected"
+                    f"where {shape} was expected"
                 )
-            rows.append(np.zeros(shape, like.dtype) if value is None else np.reshape(value, shape))
-            known.append(np.full(count, value is not None))
+            rows.append(value if node else np.asarray(value)[None])
+            known.append(np.full(len(rows[-1]), name in label))
         values[name] = _cast(np.concatenate(rows), dtype)
         masks[name] = np.concatenate(known)
     return replace_leaves(Properties(), values), replace_leaves(Properties(), masks)
@@ -252,8 +259,18 @@ def take(store: Store, ids: Int[Rows, "slot"], budget: Budget, xp: Any = jnp) ->
         ids: `[n_graph - 1]`.
         xp: `jax.numpy`, or `numpy` to work on the host. The sizes are not checked here: the sum
             over `ids` must fit the budget.
+
+    Raises:
+        ValueError: the store holds tables and the budget has another number of edges per node.
     """
     graph = store.batch.graph
+    if "mask" in graph.edges:
+        slots = len(graph.edges["mask"]) // len(graph.nodes["positions"])
+        if budget.n_edge != slots * budget.n_node:
+            raise ValueError(
+                f"tables of {slots} slots need {slots} edges for each node of the budget; "
+                f"got {budget}; give n_edge = {slots * budget.n_node}"
+            )
     there = ids >= 0
     end = xp.zeros(1, xp.int32)
     n_node = xp.concatenate([xp.where(there, graph.n_node[ids], 0), end])

@@ -1,19 +1,25 @@
 """Which nodes exchange messages: full neighbour lists of any cell, on the host.
 
-`vesin` does the search; every input that makes it fail or lie is refused before it is called.
+Few nodes in free space are compared pair by pair; else `vesin` searches, and every input that makes
+it fail, hang or lie is refused, or brought into a form that it handles, before it is called.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 
 from geojax.graphs.structure import Structure
 
-__all__ = ["Edges", "neighbor_list"]
+__all__ = ["Edges", "images", "neighbor_list", "order_keys"]
 
 WIDEST = 1e6  # [Å]; a structure that spans more is a mistake, and search grids overflow
 CLOSEST = 1e-3  # [Å]; two atoms nearer than this are one atom given twice
+FARTHEST = 1e9  # lattice vectors; beyond, wrapping leaves no digits of a position
+MOST = 2e8  # edges; more of them take tens of gigabytes
+FEW = 64  # nodes; comparing all pairs of so few is faster than any search
 
 
 class Edges(NamedTuple):
@@ -26,9 +32,9 @@ class Edges(NamedTuple):
             from sender to receiver.
     """
 
-    senders: np.ndarray
-    receivers: np.ndarray
-    shifts: np.ndarray
+    senders: Int[np.ndarray, "edge"]
+    receivers: Int[np.ndarray, "edge"]
+    shifts: Int[np.ndarray, "edge 3"]
 
 
 def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = None) -> Edges:
@@ -41,111 +47,213 @@ def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = 
             and what is computed from it is not smooth in the positions).
 
     Raises:
-        ValueError: the cutoff is not positive; an infinite cutoff in a periodic structure; atoms at
-            one place; positions that span more than 1e6 Å.
+        ValueError: the cutoff or the number of nearest is not positive; an infinite cutoff in a
+            periodic structure; no node; atoms at one place; positions or cells that span more than
+            1e6 Å; positions more than 1e9 cells away; more than 2e8 edges.
         ImportError: vesin is not installed and the search needs it.
     """
     if not cutoff > 0:
         raise ValueError(f"a cutoff is a positive length [Å], or infinity; got {cutoff}")
     if np.isinf(cutoff) and any(structure.pbc):
         raise ValueError("a periodic structure has no end; give a finite cutoff [Å]")
+    if nearest is not None and nearest < 1:
+        raise ValueError(f"a node has at least one nearest sender; got nearest={nearest}")
     if len(structure) == 0:
         raise ValueError("a structure has at least one node; got an empty one")
-    _refuse_wide(structure)
-    if nearest is not None and not any(structure.pbc):
-        return _nearest_in_space(structure.positions, nearest, cutoff)
-    if np.isinf(cutoff):
-        return _all_pairs(structure)
-    edges = _within(structure, cutoff)
-    return edges if nearest is None else _keep_nearest(structure, edges, nearest)
-
-
-def _refuse_wide(structure: Structure) -> None:
-    span = np.ptp(structure.positions, axis=0)
-    if (span > WIDEST).any():
-        axis = int(span.argmax())
-        low, high = (
-            structure.positions[:, axis].argmin(),
-            structure.positions[:, axis].argmax(),
-        )
-        raise ValueError(
-            f"positions span at most {WIDEST:.0e} Å; atoms {low} and {high} are {span[axis]:.3g} Å "
-            f"apart along {'xyz'[axis]}; check the units, or split the structure"
-        )
-
-
-def _sorted(senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray) -> Edges:
-    order = np.lexsort((*shifts.T[::-1], senders, receivers))
-    return Edges(
-        senders[order].astype(np.int32),
-        receivers[order].astype(np.int32),
-        shifts[order],
-    )
-
-
-def _all_pairs(structure: Structure) -> Edges:
-    n = len(structure)
-    receivers, senders = np.nonzero(~np.eye(n, dtype=bool))
-    edges = _sorted(senders, receivers, np.zeros((n * (n - 1), 3), int))
-    _refuse_coincident(structure, edges)
+    x, moved = structure.positions.astype(np.float64), images(structure)
+    if moved.any():
+        x = x - moved @ structure.cell
+    _refuse_wide(structure, x)
+    if not any(structure.pbc):
+        if nearest is not None:
+            return _nearest_in_space(structure, x, nearest, cutoff)
+        if np.isinf(cutoff) and len(x) ** 2 > MOST:
+            raise ValueError(
+                f"a list has at most {MOST:.0e} edges; all pairs of {len(x)} nodes are more; "
+                "give a finite cutoff, or the number of nearest senders"
+            )
+        if np.isinf(cutoff) or len(x) <= FEW:
+            return _all_pairs(structure, x, cutoff)
+    edges = _search(structure, x, cutoff)
+    if nearest is not None:
+        edges = _keep_nearest(structure, x, edges, nearest)
+    if moved.any():
+        shifts = edges.shifts + moved[edges.senders] - moved[edges.receivers]
+        edges = edges._replace(shifts=shifts)
     return edges
 
 
-def _within(structure: Structure, cutoff: float) -> Edges:
+def images(structure: Structure) -> Int[np.ndarray, "node 3"]:
+    """The image of the cell that each node is in: `positions - images @ cell` is inside.
+
+    Zero along axes that do not repeat.
+    """
+    moved = np.zeros((len(structure), 3), np.int64)
+    if any(structure.pbc):
+        cell = _full_cell(structure)
+        inside = np.linalg.solve(cell.T, structure.positions.T.astype(np.float64)).T
+        periodic = list(structure.pbc)
+        if np.abs(inside[:, periodic]).max(initial=0) > FARTHEST:
+            node, axis = np.unravel_index(np.abs(inside * periodic).argmax(), inside.shape)
+            raise ValueError(
+                f"positions are at most {FARTHEST:.0e} lattice vectors from the origin; atom {node}"
+                f" is {inside[node, axis]:.3g} along lattice vector {axis}; wrap the positions"
+            )
+        moved[:, periodic] = np.floor(inside[:, periodic])
+    return moved
+
+
+def order_keys(edges: Edges, n_node: int) -> Int[np.ndarray, "edge"]:
+    """One number per edge that orders them by receiver, then sender, then shift.
+
+    The keys of a list and of the list with all edges turned around are comparable.
+
+    Raises:
+        ValueError: so many nodes and images have no 63-bit number each.
+    """
+    reach = int(np.abs(edges.shifts).max(initial=0))
+    node, image = max(n_node - 1, 0).bit_length(), (2 * reach).bit_length()
+    if 2 * node + 3 * image > 63:
+        raise ValueError(
+            f"edges are numbered by 63 bits; got {n_node} nodes and shifts of up to {reach} lattice"
+            " vectors; wrap the positions into the cell"
+        )
+    keys = edges.receivers.astype(np.int64) << node
+    keys |= edges.senders.astype(np.int64)
+    if reach:
+        for axis in range(3):
+            keys <<= image
+            keys |= edges.shifts[:, axis].astype(np.int64) + reach
+    return keys
+
+
+def _sorted(edges: Edges, n_node: int) -> Edges:
+    """Sorting numbers is several times faster than sorting rows, so edges go through their keys."""
+    keys = np.sort(order_keys(edges, n_node))
+    reach = int(np.abs(edges.shifts).max(initial=0))
+    node, image = max(n_node - 1, 0).bit_length(), (2 * reach).bit_length()
+    shifts = np.zeros((len(keys), 3), np.int32)
+    if reach:
+        for axis in (2, 1, 0):
+            shifts[:, axis] = (keys & ((1 << image) - 1)) - reach
+            keys >>= image
+    senders = (keys & ((1 << node) - 1)).astype(np.int32)
+    return Edges(senders, (keys >> node).astype(np.int32), shifts)
+
+
+def _refuse_wide(structure: Structure, x: Float[np.ndarray, "node 3"]) -> None:
+    advice = "check the units, or split the structure"
+    low, high = x.argmin(0), x.argmax(0)
+    for axis, (a, b) in enumerate(zip(low, high, strict=True)):
+        if (span := x[b, axis] - x[a, axis]) > WIDEST:
+            raise ValueError(
+                f"positions span at most {WIDEST:.0e} Å; atoms {a} and {b} are {span:.3g} Å apart "
+                f"along {'xyz'[axis]}; {advice}"
+            )
+    if any(structure.pbc):
+        longest = np.linalg.norm(_cell(structure)[list(structure.pbc)], axis=1).max()
+        if longest > WIDEST:
+            raise ValueError(
+                f"lattice vectors are at most {WIDEST:.0e} Å long; got {longest:.3g} Å; {advice}"
+            )
+
+
+def _refuse_coincident(structure: Structure, edges: Edges, lengths: np.ndarray) -> None:
+    """Atoms at one place are an error; bare points (species 0) may coincide."""
+    if lengths.min(initial=np.inf) >= CLOSEST or not structure.species.any():
+        return
+    worst = int(lengths.argmin())
+    raise ValueError(
+        f"two atoms may not be at one place; atoms {edges.senders[worst]} and "
+        f"{edges.receivers[worst]} are {lengths[worst]:.2g} Å apart; remove one of them"
+    )
+
+
+def _all_pairs(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
+    lengths = cdist(x, x)
+    near = lengths <= cutoff
+    np.fill_diagonal(near, False)
+    receivers, senders = (index.astype(np.int32) for index in np.nonzero(near))
+    edges = Edges(senders, receivers, np.zeros((len(senders), 3), np.int32))
+    _refuse_coincident(structure, edges, lengths[near])
+    return edges
+
+
+def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
     try:
         from vesin import NeighborList
     except ImportError as error:
         raise ImportError("neighbour lists need vesin; pip install 'geojax[atoms]'") from error
-    box = np.zeros((3, 3)) if structure.cell is None else structure.cell
-    senders, receivers, shifts = NeighborList(cutoff=cutoff, full_list=True).compute(
-        points=structure.positions.astype(np.float64),
-        box=box.astype(np.float64),
+    box = _search_box(structure, x, cutoff)
+    _refuse_many(len(x), cutoff, box)
+    search = NeighborList(cutoff=cutoff, full_list=True)
+    pairs, shifts, lengths = search.compute(
+        points=x,
+        box=box if any(structure.pbc) else np.zeros((3, 3)),
         periodic=list(structure.pbc),
-        quantities="ijS",
+        quantities="PSd",
+        copy=False,  # the arrays belong to `search`
     )
-    edges = _sorted(senders.astype(int), receivers.astype(int), shifts.astype(int))
-    _refuse_coincident(structure, edges)
-    return edges
+    found = Edges(pairs[:, 0], pairs[:, 1], shifts)
+    _refuse_coincident(structure, found, lengths)
+    return _sorted(found, len(x))
 
 
-def distances(structure: Structure, edges: Edges) -> np.ndarray:
-    """The length [Å] of each edge, in float64."""
-    cell = np.zeros((3, 3)) if structure.cell is None else structure.cell
-    x = structure.positions.astype(np.float64)
-    vectors = x[edges.receivers] - x[edges.senders] + edges.shifts @ cell
-    return np.linalg.norm(vectors, axis=-1)
+def _search_box(structure: Structure, x: np.ndarray, cutoff: float) -> Float[np.ndarray, "3 3"]:
+    """The lattice vectors that repeat, and across them others that reach over all positions.
+
+    Shifts along the others are zero, so any do; vesin hangs where they are shorter than the
+    structure and divides by zero where they are much shorter.
+    """
+    box = _full_cell(structure)
+    for axis in range(3):
+        if not structure.pbc[axis]:
+            box[axis] *= np.ptp(x @ box[axis]) + 2 * cutoff
+    return box
 
 
-def _refuse_coincident(structure: Structure, edges: Edges) -> None:
-    """Atoms at one place are an error; bare points (species 0) may coincide."""
-    if len(edges.senders) == 0 or not structure.species.any():
-        return
-    lengths = distances(structure, edges)
-    worst = int(lengths.argmin())
-    if lengths[worst] < CLOSEST:
+def _refuse_many(n_node: int, cutoff: float, box: Float[np.ndarray, "3 3"]) -> None:
+    density = n_node / abs(np.linalg.det(box))
+    expected = n_node * density * 4 / 3 * np.pi * cutoff**3
+    if expected > MOST:
         raise ValueError(
-            f"two atoms may not be at one place; atoms {edges.senders[worst]} and "
-            f"{edges.receivers[worst]} are {lengths[worst]:.2g} Å apart; remove one of them"
+            f"a list has at most {MOST:.0e} edges; {n_node} nodes at {density:.2g} per Å³ within "
+            f"{cutoff:.3g} Å have about {expected:.0e}; check the units of cutoff and cell"
         )
 
 
-def _nearest_in_space(positions: np.ndarray, nearest: int, cutoff: float) -> Edges:
-    n = len(positions)
+def _cell(structure: Structure) -> Float[np.ndarray, "3 3"]:
+    return np.zeros((3, 3)) if structure.cell is None else structure.cell.astype(np.float64)
+
+
+def _full_cell(structure: Structure) -> Float[np.ndarray, "3 3"]:
+    """The cell with unit vectors across the lattice along the axes that do not repeat."""
+    cell, periodic = _cell(structure), np.array(structure.pbc)
+    if not periodic.all():
+        across = np.linalg.svd(cell[periodic])[2]
+        cell[~periodic] = across[periodic.sum() :]
+    return cell
+
+
+def _nearest_in_space(structure: Structure, x: np.ndarray, nearest: int, cutoff: float) -> Edges:
+    n = len(x)
     count = min(nearest, n - 1)
     if count < 1:
-        return Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int))
-    found = KDTree(positions).query(positions, k=count + 1)
+        return Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
+    found = KDTree(x).query(x, k=count + 1)
     lengths, senders = np.asarray(found[0]), np.asarray(found[1])
     other = senders != np.arange(n)[:, None]
     other[other.all(1), -1] = False  # a coincident point took the place of the point itself
     kept = other & (lengths <= cutoff)
     receivers = np.broadcast_to(np.arange(n)[:, None], kept.shape)[kept]
-    return _sorted(senders[kept], receivers, np.zeros((kept.sum(), 3), int))
+    edges = Edges(senders[kept], receivers, np.zeros((len(receivers), 3), np.int32))
+    _refuse_coincident(structure, edges, lengths[kept])
+    return _sorted(edges, n)
 
 
-def _keep_nearest(structure: Structure, edges: Edges, nearest: int) -> Edges:
-    lengths = distances(structure, edges)
-    order = np.lexsort((lengths, edges.receivers))
+def _keep_nearest(structure: Structure, x: np.ndarray, edges: Edges, nearest: int) -> Edges:
+    vectors = x[edges.receivers] - x[edges.senders] + edges.shifts @ _cell(structure)
+    order = np.lexsort((np.linalg.norm(vectors, axis=-1), edges.receivers))
     receivers = edges.receivers[order]
     rank = np.arange(len(order)) - np.searchsorted(receivers, receivers)
     kept = np.sort(order[rank < nearest])

@@ -44,7 +44,7 @@ def nve(
     rng = np.random.default_rng(seed)
     thermalize_momenta(atoms, temperature, rng=rng)
     Stationary(atoms)
-    if not atoms.pbc.any():
+    if not atoms.pbc.any() and atoms.get_moments_of_inertia().min() > 1e-3:  # not a line
         ZeroRotation(atoms)
     dynamics = VelocityVerlet(atoms, timestep=timestep * units.fs)
     energies, frames = [], []

@@ -17,7 +17,8 @@ from geojax.so3 import degree, slices
 
 __all__ = ["Blocks", "Linear", "LinearBlocks", "SpeciesLinear"]
 
-Blocks = Mapping[Irrep, Float[Array, "*n m channel"]]
+# Axes are m and channel; they are nameless because they differ from irrep to irrep.
+Blocks = Mapping[Irrep, Float[Array, "... _ _"]]
 
 # Above this many species a node takes its own matrix, below it all matrices are applied at once.
 FEW_SPECIES = 8

@@ -146,7 +146,7 @@ def convolve_blocks(
     parts: Collection[Part],
     *,
     method: str = "auto",
-) -> dict[Irrep, Float[Array, "node m fan_in"]]:
+) -> dict[Irrep, Float[Array, "node _ _"]]:
     """`convolve` of features of several irreps; the paths into an irrep lie side by side.
 
     Args:
@@ -199,8 +199,8 @@ def _spread(
 
 
 def _by_target(
-    blocks: list[Float[Array, "node path m channel"]], targets: tuple[Irrep | None, ...]
-) -> list[tuple[Irrep, Float[Array, "node m fan_in"]]]:
+    blocks: list[Float[Array, "node _ _ channel"]], targets: tuple[Irrep | None, ...]
+) -> list[tuple[Irrep, Float[Array, "node _ _"]]]:
     """The paths of each degree, sorted out by the irrep they end in, side by side as channels."""
     found, first = [], 0
     for block in blocks:

@@ -10,7 +10,6 @@ from geojax.products.product import (
     Product,
     Spec,
     kept_layout,
-    product,
     split_kept,
     tensor_product,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "Product",
     "Spec",
     "kept_layout",
-    "product",
     "split_kept",
     "tensor_product",
 ]

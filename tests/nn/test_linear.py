@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from e3nn_jax import Irrep
+from e3nn_jax.legacy import FunctionalFullyConnectedTensorProduct
 
 from geojax.nn.linear import FEW_SPECIES, Linear, LinearBlocks, SpeciesLinear
 from geojax.so3 import random_rotation, rotate, to_irreps, wigner_d
@@ -79,18 +80,17 @@ def test_a_node_of_no_species_is_not_a_number(key, kinds):
 
 
 def test_species_matrices_are_the_tensor_product_with_the_one_hot_species(key):
-    """e3nn's FullyConnectedTensorProduct of 4x1o with 3x0e, up to its free choice of weights."""
+    """e3nn's fully connected tensor product of 4x1o with 3x0e, with its normalisation."""
     x, one_hot = blocks(key), jax.nn.one_hot(jnp.array([0, 1, 2, 1, 0, 2]), 3)
     layer = SpeciesLinear({V: 3})
     params = layer.init(key, x, one_hot)
-    theirs = e3nn.FunctionalFullyConnectedTensorProduct("4x1o", "3x0e", "3x1o")
+    theirs = FunctionalFullyConnectedTensorProduct("4x1o", "3x0e", "3x1o")
     weights = [jnp.moveaxis(params["params"]["1o"], 0, 1)]
     features = jnp.swapaxes(x[V], -1, -2).reshape(6, 12)
-    expected = jax.vmap(lambda a, b: theirs(weights, a, b))(
-        e3nn.IrrepsArray("4x1o", features), e3nn.IrrepsArray("3x0e", one_hot)
-    )
+    features, kinds = e3nn.IrrepsArray("4x1o", features), e3nn.IrrepsArray("3x0e", one_hot)
+    expected = jax.vmap(lambda a, b: theirs.left_right(weights, a, b).array)(features, kinds)
     out = jnp.swapaxes(layer.apply(params, x, one_hot)[V], -1, -2).reshape(6, 9)
-    np.testing.assert_allclose(out, expected.array, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_commute_with_rotations(key):

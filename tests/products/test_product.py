@@ -123,7 +123,7 @@ def test_unit_variance(key):
 
 def test_auto_reads_the_table(monkeypatch):
     """The entry of this backend and of the largest degree; cg where there is none."""
-    monkeypatch.setattr(contract, "FASTEST", {jax.default_backend(): {2: "measured"}})
+    monkeypatch.setattr(product, "FASTEST", {jax.default_backend(): {2: "measured"}})
     with pytest.raises(KeyError, match="no product 'measured'"):
         tensor_product(X, Y, lmax=1)
     np.testing.assert_array_equal(
@@ -133,4 +133,4 @@ def test_auto_reads_the_table(monkeypatch):
 
 def test_a_kernel_is_entered_once():
     with pytest.raises(ValueError, match="registered once; 'cg'"):
-        product("cg")(PRODUCTS["cg"].kernel)
+        product.product("cg")(PRODUCTS["cg"].kernel)

@@ -73,17 +73,19 @@ class LabelReport:
     def table(self) -> "Table":
         """For people; printed by rich."""
         from rich.table import Table
+        from rich.text import Text
 
         title = f"{self.source}: {self.frames} structures"
         table = Table("key", "in", "frames", "used as", "remark", title=title, title_justify="left")
         for row in sorted(self.rows, key=lambda row: (row.label is None, row.label or "", row.key)):
             used = row.label or "ignored"
             style = None if row.label else "dim"
-            table.add_row(row.key, row.kind, str(row.frames), used, row.remark, style=style)
+            cells = (row.key, row.kind, str(row.frames), used, row.remark)
+            table.add_row(*map(Text, cells), style=style)  # as text: brackets are no markup
         for text in self.suspicions:
-            table.add_row("", "", "", "suspicious", text, style="bold yellow")
+            table.add_row("", "", "", "suspicious", Text(text), style="bold yellow")
         for text in self.rejected:
-            table.add_row("", "", "", "left out", text, style="red")
+            table.add_row("", "", "", "left out", Text(text), style="red")
         return table
 
 
