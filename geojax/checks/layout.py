@@ -126,7 +126,7 @@ def supercells(context: Context) -> Measurement | None:
             if is_per_node(key):
                 values[key] = np.tile(value, (copies, *[1] * (value.ndim - 1)))
             elif key == "energy":
-                found[key] = found[key] / copies
+                found[key] = np.asarray(found[key] / copies)
         want.append(values)
     value, where = difference(got, want, names)
     return context.judge(
@@ -153,8 +153,8 @@ def repeat(context: Context) -> Measurement:
     return context.judge(
         "repeat",
         "A7",
-        differ,
-        (0, 0),
+        float(differ),
+        (0.0, 0.0),
         detail="numbers that differ in any bit between two equal calls",
         meaning="the same program on the same input gives other bits: random numbers without a "
         "fixed key, or sums whose order the device chooses",
@@ -192,7 +192,7 @@ def padded_rows(context: Context) -> Measurement:
         "padded rows",
         "A8",
         largest(v[used:] if is_per_node(name) else v[1:] for name, v in found.items()),
-        (0, 0),
+        (0.0, 0.0),
         detail="largest value in rows of padding nodes and graphs",
         meaning="rows of padding are not zero: values or gradients of padding nodes are not masked",
         unit="any",
@@ -231,7 +231,7 @@ def cross_gradient(context: Context) -> Measurement:
         "cross gradient",
         "A9",
         largest(strangers),
-        (0, 0),
+        (0.0, 0.0),
         detail="largest derivative of one structure's output by another structure's positions",
         meaning="structures of one batch see each other: an operation mixes rows of different "
         "graphs",

@@ -190,7 +190,7 @@ def beyond(context: Context) -> Measurement | None:
         "beyond the cutoff",
         "A13",
         value,
-        (0, 0),
+        (0.0, 0.0),
         detail="largest force between two atoms past the cutoff",
         meaning="atoms past the cutoff pull at each other: the envelope is not cut to zero there",
         unit="eV/Å",
@@ -265,8 +265,8 @@ def finite(context: Context) -> Measurement:
     return context.judge(
         "finite",
         "A28",
-        sum(bad.values()),
-        (0, 0),
+        float(sum(bad.values())),
+        (0.0, 0.0),
         detail=where or f"{len(cases)} geometries with lines, planes, equal bonds, single atoms",
         meaning="an output or a derivative up to second order is not finite: a norm, angle or "
         "division without the safe forms of geojax.arrays",

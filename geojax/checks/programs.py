@@ -200,7 +200,7 @@ def _split(samples: Sequence[Sample], found: Mapping[str, np.ndarray]) -> list[V
     """The rows of each sample; no stress without a cell."""
     split = []
     for i, (one, own) in enumerate(zip(samples, _node_slices(samples), strict=True)):
-        values = {n: v[own] if is_per_node(n) else v[i] for n, v in found.items()}
+        values = {n: np.asarray(v[own if is_per_node(n) else i]) for n, v in found.items()}
         if not one.graph.globals["cell"].any():
             values.pop("stress", None)
         split.append(values)

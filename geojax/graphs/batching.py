@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from geojax.graphs.graph import Graph
-from geojax.graphs.neighbors import Edges, images, neighbor_list, order_keys
+from geojax.graphs.neighbors import Edges, images, neighbor_list, order_keys, shifted, turned
 from geojax.graphs.structure import (
     Properties,
     Structure,
@@ -132,8 +132,7 @@ def _near_origin(structure: Structure, edges: Edges) -> tuple[np.ndarray, Edges]
     positions, moved = structure.positions.astype(np.float64), images(structure)
     if moved.any():
         positions = positions - moved @ structure.cell
-        shifts = edges.shifts + moved[edges.receivers] - moved[edges.senders]
-        edges = edges._replace(shifts=shifts)
+        edges = shifted(edges, moved)
     return positions - (positions.mean(0) if len(positions) else 0), edges
 
 
@@ -165,7 +164,7 @@ def table(edges: Edges, n_node: int, slots: int) -> tuple[Edges, dict[str, np.nd
 def _reverse(edges: Edges, n_node: int) -> np.ndarray:
     """The index of each edge's reverse."""
     there = order_keys(edges, n_node)
-    back = order_keys(Edges(edges.receivers, edges.senders, -edges.shifts), n_node)
+    back = order_keys(turned(edges), n_node)
     first, second = np.argsort(there, kind="stable"), np.argsort(back)
     if not np.array_equal(there[first], back[second]):
         raise ValueError(

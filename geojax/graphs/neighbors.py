@@ -13,11 +13,11 @@ from scipy.spatial.distance import cdist
 
 from geojax.graphs.structure import Structure
 
-__all__ = ["Edges", "images", "neighbor_list", "order_keys"]
+__all__ = ["Edges", "images", "neighbor_list", "order_keys", "shifted", "turned"]
 
 WIDEST = 1e6  # [Å]; a structure that spans more is a mistake, and search grids overflow
 CLOSEST = 1e-3  # [Å]; two atoms nearer than this are one atom given twice
-FARTHEST = 1e9  # lattice vectors; beyond, wrapping leaves no digits of a position
+FARTHEST = 5e8  # lattice vectors; beyond, wrapping leaves no digits of a position
 MOST = 2e8  # edges; more of them take tens of gigabytes
 FEW = 64  # nodes; comparing all pairs of so few is faster than any search
 
@@ -49,7 +49,7 @@ def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = 
     Raises:
         ValueError: the cutoff or the number of nearest is not positive; an infinite cutoff in a
             periodic structure; no node; atoms at one place; positions or cells that span more than
-            1e6 Å; positions more than 1e9 cells away; more than 2e8 edges.
+            1e6 Å; positions more than 5e8 cells away; more than 2e8 edges.
         ImportError: vesin is not installed and the search needs it.
     """
     if not cutoff > 0:
@@ -78,9 +78,16 @@ def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = 
     if nearest is not None:
         edges = _keep_nearest(structure, x, edges, nearest)
     if moved.any():
-        shifts = edges.shifts + moved[edges.senders] - moved[edges.receivers]
-        edges = edges._replace(shifts=shifts)
+        edges = shifted(edges, -moved)
     return edges
+
+
+def shifted(edges: Edges, moved: Int[np.ndarray, "node 3"]) -> Edges:
+    """The edges after `moved` lattice vectors were taken from the position of each node."""
+    shifts = moved.take(edges.receivers, 0)
+    shifts -= moved.take(edges.senders, 0)
+    shifts += edges.shifts
+    return edges._replace(shifts=shifts)
 
 
 def images(structure: Structure) -> Int[np.ndarray, "node 3"]:
@@ -88,7 +95,7 @@ def images(structure: Structure) -> Int[np.ndarray, "node 3"]:
 
     Zero along axes that do not repeat.
     """
-    moved = np.zeros((len(structure), 3), np.int64)
+    moved = np.zeros((len(structure), 3), np.int32)
     if any(structure.pbc):
         cell = _full_cell(structure)
         inside = np.linalg.solve(cell.T, structure.positions.T.astype(np.float64)).T
@@ -103,42 +110,60 @@ def images(structure: Structure) -> Int[np.ndarray, "node 3"]:
     return moved
 
 
+class Bits(NamedTuple):
+    """How an edge is written as one number: the bits of a node and of a shift, from -reach."""
+
+    node: int
+    shift: int
+    reach: int
+
+
+def _bits(n_node: int, shifts: Int[np.ndarray, "edge 3"]) -> Bits:
+    reach = max(int(shifts.max(initial=0)), -int(shifts.min(initial=0)))
+    bits = Bits((n_node - 1).bit_length(), (2 * reach).bit_length(), reach)
+    if 2 * bits.node + 3 * bits.shift > 63:
+        raise ValueError(
+            f"edges are numbered by 63 bits; got {n_node} nodes and shifts of up to {reach} lattice"
+            " vectors; use a larger cell, or wrap the positions into it"
+        )
+    return bits
+
+
+def turned(edges: Edges) -> Edges:
+    """Each edge's reverse, in the order of the edges."""
+    return Edges(edges.receivers, edges.senders, -edges.shifts)
+
+
 def order_keys(edges: Edges, n_node: int) -> Int[np.ndarray, "edge"]:
     """One number per edge that orders them by receiver, then sender, then shift.
 
-    The keys of a list and of the list with all edges turned around are comparable.
+    The keys of a list and of the list turned around are comparable.
 
     Raises:
         ValueError: so many nodes and images have no 63-bit number each.
     """
-    reach = int(np.abs(edges.shifts).max(initial=0))
-    node, image = max(n_node - 1, 0).bit_length(), (2 * reach).bit_length()
-    if 2 * node + 3 * image > 63:
-        raise ValueError(
-            f"edges are numbered by 63 bits; got {n_node} nodes and shifts of up to {reach} lattice"
-            " vectors; wrap the positions into the cell"
-        )
-    keys = edges.receivers.astype(np.int64) << node
-    keys |= edges.senders.astype(np.int64)
-    if reach:
-        for axis in range(3):
-            keys <<= image
-            keys |= edges.shifts[:, axis].astype(np.int64) + reach
+    bits = _bits(n_node, edges.shifts)
+    keys = edges.receivers.astype(np.int64) << bits.node
+    keys += edges.senders.astype(np.int64)
+    if bits.reach:
+        for shift in edges.shifts.T.astype(np.int64):
+            keys <<= bits.shift
+            keys += shift + bits.reach
     return keys
 
 
-def _sorted(edges: Edges, n_node: int) -> Edges:
-    """Sorting numbers is several times faster than sorting rows, so edges go through their keys."""
-    keys = np.sort(order_keys(edges, n_node))
-    reach = int(np.abs(edges.shifts).max(initial=0))
-    node, image = max(n_node - 1, 0).bit_length(), (2 * reach).bit_length()
+def _both_directions(half: Edges, n_node: int) -> Edges:
+    """A list of pairs as a full list. Numbers are sorted several times faster than rows."""
+    bits = _bits(n_node, half.shifts)
+    keys = np.concatenate([order_keys(half, n_node), order_keys(turned(half), n_node)])
+    keys.sort()
     shifts = np.zeros((len(keys), 3), np.int32)
-    if reach:
+    if bits.reach:
         for axis in (2, 1, 0):
-            shifts[:, axis] = (keys & ((1 << image) - 1)) - reach
-            keys >>= image
-    senders = (keys & ((1 << node) - 1)).astype(np.int32)
-    return Edges(senders, (keys >> node).astype(np.int32), shifts)
+            shifts[:, axis] = (keys & ((1 << bits.shift) - 1)) - bits.reach
+            keys >>= bits.shift
+    senders = (keys & ((1 << bits.node) - 1)).astype(np.int32)
+    return Edges(senders, (keys >> bits.node).astype(np.int32), shifts)
 
 
 def _refuse_wide(structure: Structure, x: Float[np.ndarray, "node 3"]) -> None:
@@ -186,7 +211,7 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
         raise ImportError("neighbour lists need vesin; pip install 'geojax[atoms]'") from error
     box = _search_box(structure, x, cutoff)
     _refuse_many(len(x), cutoff, box)
-    search = NeighborList(cutoff=cutoff, full_list=True)
+    search = NeighborList(cutoff=cutoff, full_list=False)
     pairs, shifts, lengths = search.compute(
         points=x,
         box=box if any(structure.pbc) else np.zeros((3, 3)),
@@ -196,7 +221,7 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
     )
     found = Edges(pairs[:, 0], pairs[:, 1], shifts)
     _refuse_coincident(structure, found, lengths)
-    return _sorted(found, len(x))
+    return _both_directions(found, len(x))
 
 
 def _search_box(structure: Structure, x: np.ndarray, cutoff: float) -> Float[np.ndarray, "3 3"]:
@@ -245,10 +270,13 @@ def _nearest_in_space(structure: Structure, x: np.ndarray, nearest: int, cutoff:
     other = senders != np.arange(n)[:, None]
     other[other.all(1), -1] = False  # a coincident point took the place of the point itself
     kept = other & (lengths <= cutoff)
-    receivers = np.broadcast_to(np.arange(n)[:, None], kept.shape)[kept]
-    edges = Edges(senders[kept], receivers, np.zeros((len(receivers), 3), np.int32))
+    receivers = np.nonzero(kept)[0].astype(np.int32)
+    edges = Edges(
+        senders[kept].astype(np.int32), receivers, np.zeros((len(receivers), 3), np.int32)
+    )
     _refuse_coincident(structure, edges, lengths[kept])
-    return _sorted(edges, n)
+    order = np.lexsort((edges.senders, edges.receivers))
+    return edges._replace(senders=edges.senders[order])
 
 
 def _keep_nearest(structure: Structure, x: np.ndarray, edges: Edges, nearest: int) -> Edges:

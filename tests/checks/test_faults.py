@@ -42,7 +42,7 @@ class TellsMirrorImages(Good):
         r = self.vectors(graph)
         d = safe_norm(r)
         u = self.envelope(jnp.minimum(d / self.cutoff, 1))[:, None]
-        z = from_senders(graph.nodes["species"], graph).astype(r.dtype)[:, None]
+        z = from_senders(graph.nodes["species"].astype(r.dtype), graph)[:, None]
         a, b, c = (to_receivers(r * u * w, graph) for w in (1, d[:, None] ** 2, z))
         triple = jnp.sum(a * jnp.cross(b, c), -1)
         return super().energies(params, graph) + 1e-6 * triple

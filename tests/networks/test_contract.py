@@ -70,7 +70,7 @@ def make(case, **fields):
 
 
 def parameters(network, graph, dtype="float64"):
-    """Drawn by numpy, of the order of one: to compile every initialiser takes longer than a test."""
+    """Drawn by numpy: to compile every initialiser would take longer than a test."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), graph)
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=0.6, size=x.shape), dtype), shapes)

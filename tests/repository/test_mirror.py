@@ -4,8 +4,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Files whose tests are still to be written; a file leaves this list with its test, and none joins.
+PENDING: set[str] = set()
+
 # Tests that belong to a package as a whole: they run over its registry or over its public names.
-OF_PACKAGES = {"test_contract.py", "test_init.py"}
+OF_PACKAGES = {"test_bad_input.py", "test_contract.py", "test_init.py"}
 
 
 def mirror(root: Path) -> tuple[set[str], set[str]]:
@@ -28,7 +31,7 @@ def mirror(root: Path) -> tuple[set[str], set[str]]:
 
 
 def test_every_file_has_its_test():
-    assert sorted(mirror(ROOT)[0]) == []
+    assert sorted(mirror(ROOT)[0]) == sorted(PENDING)
 
 
 def test_every_test_has_its_file():

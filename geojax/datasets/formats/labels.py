@@ -158,11 +158,12 @@ def _build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
 def _bare(record: Record, rules: Rules) -> Structure:
     """Positions, species and cell alone."""
     length = rules.factors.get("positions", 1.0)
+    x, y, z = np.broadcast_to(np.asarray(record.pbc, bool), 3).tolist()
     bare = Structure(
         np.asarray(record.positions, np.float64) * length,
-        record.species,
+        np.asarray(record.species),
         cell=None if record.cell is None else np.asarray(record.cell, np.float64) * length,
-        pbc=tuple(np.broadcast_to(np.asarray(record.pbc, bool), 3).tolist()),
+        pbc=(x, y, z),
     )
     if len(bare) == 0:
         raise ValueError("a structure has at least one atom; this one has none")
@@ -241,10 +242,9 @@ def _one(
             uses[entry] = Use(entry.key, entry.kind, None, remark)
             continue
         new = _checked(how, entry.key, entry.value, bare)
-        new = new if sign == 1.0 else sign * new
-        factor = rules.factors.get(how, 1.0)
-        new = new if factor == 1.0 else new * factor
-        new = -new / bare.volume if how == "virials" else new
+        factor = sign * rules.factors.get(how, 1.0)
+        factor = -factor / bare.volume if how == "virials" else factor
+        new = new if factor == 1.0 else np.asarray(new * factor)  # an integer stays one
         _agree(label, new if value is None else value, new, " and ".join(e.key for e in found))
         value = new if value is None else value
         uses[entry] = Use(entry.key, entry.kind, label)
