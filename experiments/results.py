@@ -1,22 +1,14 @@
 """Where the numbers of a study go: one JSON file that says how it was made."""
 
 import json
-import os
-import platform
 import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from geojax.checks.doctor import machine
+
 FOLDER = Path(__file__).parent / "results"
-
-
-def machine() -> str:
-    """What a number was measured on."""
-    import jax
-
-    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} {platform.machine()} cores"
-    return f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
 
 
 def write(name: str, values: dict[str, Any], command: str | None = None) -> Path:

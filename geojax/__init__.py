@@ -22,6 +22,7 @@ _HOME = {
     "calculator": "inference",
     "export": "inference",
     "open_artifact": "inference",
+    "refresh": "inference",
     "certify": "checks",
     "load": "zoo",
     "save": "zoo",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from geojax.inference import export as export
     from geojax.inference import open_artifact as open_artifact
     from geojax.inference import predict as predict
+    from geojax.inference import refresh as refresh
     from geojax.model import Card as Card
     from geojax.model import Model as Model
     from geojax.potential import Output as Output

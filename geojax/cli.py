@@ -26,6 +26,7 @@ def train(
     experiment: Annotated[Path, typer.Argument(help="a TOML file, see experiments/")],
     overrides: Annotated[list[str] | None, typer.Argument(help="table.key=value …")] = None,
     folder: Annotated[Path | None, typer.Option(help="of the run; default runs/<name>")] = None,
+    to_json: Json = None,
 ):
     """Train as an experiment says, test, and save the model. The same command resumes."""
     from geojax import zoo
@@ -36,6 +37,7 @@ def train(
     model, results = run(study, where, _console())
     zoo.save(model, where / "model")
     _show_errors(study.name, results.get("test", {}), results.get("baseline"))
+    _write(to_json, results)
     _say(f"model saved in {where / 'model'}")
 
 
@@ -83,11 +85,19 @@ def export(
     output: Annotated[Path, typer.Argument(help="a .geojax file to write")],
     platforms: Annotated[str, typer.Option(help="separated by commas")] = "cpu,cuda,tpu",
 ):
-    """Write one file that runs on cpu, cuda and tpu without the model's code."""
+    """Write one file that runs on cpu, cuda and tpu without the model's code.
+
+    Of a .geojax file: write it again with programs of this jax.
+    """
     from geojax.inference import export as write
+    from geojax.inference import refresh
     from geojax.zoo import load
 
-    write(load(model), output, platforms=tuple(platforms.split(",")))
+    names = tuple(platforms.split(","))
+    if model.endswith(".geojax"):
+        refresh(model, output, platforms=names)
+    else:
+        write(load(model), output, platforms=names)
     _say(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
@@ -217,4 +227,5 @@ def _say(text: str) -> None:
 
 def _write(path: Path | None, record: dict[str, Any]) -> None:
     if path is not None:
-        path.write_text(json.dumps(record, indent=1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

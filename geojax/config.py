@@ -1,5 +1,6 @@
 """`Experiment`: a study as one TOML file, its overrides, and running it.
 
+name = "…", description = "…"          (of the model; the name is the file's by default)
 [data]       name = "ethanol"              or train = "train.xyz", valid = 0.1, …
 [network]    name = "nequip", and fields of that network
 [[outputs]]  name = "targets.mu", …        (an energy by default)
@@ -11,12 +12,14 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from geojax.checks.doctor import machine
 from geojax.datasets import Dataset, from_files, load
 from geojax.inference import predict
 from geojax.metrics import compare, constant_baseline
@@ -28,7 +31,7 @@ from geojax.training import Optimizer, Options, terms_from_table, train
 
 __all__ = ["Experiment", "evaluate", "read", "run"]
 
-TABLES = ("name", "data", "network", "outputs", "loss", "optimizer", "train")
+TABLES = ("name", "description", "data", "network", "outputs", "loss", "optimizer", "train")
 OF_TRAIN = ("E0s", "layout", "normalise")  # arguments of `train` that are not in `Options`
 
 
@@ -46,6 +49,8 @@ class Experiment:
     E0s: Any = "auto"
     layout: str = "list"
     normalise: bool = True
+    description: str = ""
+    command: str = ""
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -53,7 +58,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not TOML, or an override without "=".
+        ValueError: not TOML, an override without "=", or a value of another kind than the field.
         KeyError: an unknown table or key; the nearest known one is named.
     """
     path = Path(path)
@@ -63,7 +68,8 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ValueError(f"an experiment is a TOML file; {path}: {error}") from error
     for override in overrides:
         _override(table, override)
-    return from_tables({"name": path.stem} | table)
+    study = from_tables({"name": path.stem} | table)
+    return replace(study, command=" ".join(["geojax train", str(path), *overrides]))
 
 
 def from_tables(table: Mapping[str, Any]) -> Experiment:
@@ -74,12 +80,15 @@ def from_tables(table: Mapping[str, Any]) -> Experiment:
             raise ValueError(f"an experiment has a table [{name}]; got {sorted(table)}")
     options = dict(table.get("train", {}))
     more = {key: options.pop(key) for key in OF_TRAIN if key in options}
+    for key, default in {"name": "", "description": "", "data": {}, "loss": {}}.items():
+        _same_kind(key, table.get(key, default), default)
     outputs = table.get("outputs")
     loss = table.get("loss")
     if loss is not None:
         terms_from_table(loss)
     return Experiment(
         name=table["name"],
+        description=table.get("description", ""),
         data=table["data"],
         network=from_table(table["network"]),
         outputs=None if outputs is None else tuple(_build(Output, o, "outputs") for o in outputs),
@@ -99,7 +108,22 @@ def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
 def _build(kind: type, table: Mapping[str, Any], what: str, extra: Sequence[str] = ()) -> Any:
     known = [f.name for f in fields(kind)]
     _known(table, [*known, *extra], f"[{what}]")
+    for f in fields(kind):
+        if f.name in table:
+            _same_kind(f"{what}.{f.name}", table[f.name], f.default)
     return kind(**table)
+
+
+def _same_kind(key: str, value: Any, default: Any) -> None:
+    """A number where a number is expected, and so on, as far as the default tells."""
+    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,), dict: (Mapping,)}
+    wanted = kinds.get(type(default))
+    strange = isinstance(value, bool) and type(default) is not bool
+    if wanted and (strange or not isinstance(value, wanted)):
+        raise ValueError(
+            f"{key} takes a value of kind {type(default).__name__}, such as {default!r}; "
+            f"got {value!r}"
+        )
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -150,8 +174,17 @@ def run(
         name=experiment.name,
         console=console,
     )
-    results = {"name": experiment.name, "seconds": model.card.training["seconds"]}
-    results |= {"valid": dict(model.card.metrics)}
+    model = model.replace_card(description=experiment.description)
+    trained = model.card.training
+    results = {
+        "name": experiment.name,
+        "command": experiment.command,
+        "machine": machine(),
+        "date": date.today().isoformat(),
+        **{key: trained[key] for key in ("seconds", "steps", "compilations")},
+        "parameters": trained["plan"]["parameters"],
+        "valid": dict(model.card.metrics),
+    }
     if data.test:
         results["test"] = evaluate(model, data.test)
         results["baseline"] = constant_baseline(data.train, data.test)

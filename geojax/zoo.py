@@ -200,7 +200,8 @@ def _readme(model: Model) -> str:
     """The card for people."""
     card = model.card
     lines = [f"# {card.name}", "", card.description, ""]
-    lines += [f"- {name}: {value}" for name, value in _card_rows(card).items() if value]
+    rows = {name: value for name, value in _card_rows(card).items() if value}
+    lines += [f"- {name}: {value}" for name, value in rows.items() if name != "description"]
     lines += ["", "| error | value |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in in_words(card.metrics).items()]
     if card.certificate:

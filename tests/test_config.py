@@ -64,7 +64,18 @@ def test_overrides_go_before_the_file(study: Path):
         ("network.name=egnm", KeyError, "egnn"),
         ("loss.forces.knid=mae", KeyError, "kind"),
         ("train.epochs", ValueError, "table.key=value"),
-        ("name.first=1", ValueError, "is a value, not a table"),
+        ("data.name.first=1", ValueError, "is a value, not a table"),
+        ("name.first=1", ValueError, "name takes a value of kind str"),
+        (
+            "train.epochs=three",
+            ValueError,
+            "train.epochs takes a value of kind int, such as .*; got 'three'",
+        ),
+        (
+            "optimizer.learning_rate=true",
+            ValueError,
+            "learning_rate takes a value of kind float.*; got True",
+        ),
     ],
 )
 def test_typos_are_refused_with_a_suggestion(study: Path, override, error, message):
@@ -88,6 +99,7 @@ def test_running_trains_tests_and_writes(study: Path, tmp_path: Path):
     from rich.console import Console
 
     model, results = config.run(config.read(study), tmp_path / "run", Console(quiet=True))
+    assert {"command", "machine", "date", "steps", "parameters"} <= set(results)
     assert set(results["test"]) == {"targets.label.accuracy"}
     assert (tmp_path / "run" / "results.json").exists()
     assert (

@@ -7,6 +7,8 @@ version that is known to be bad is refused by its number, an unknown one by its 
 """
 
 import importlib.util
+import os
+import platform
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["canary", "check_jax", "report"]
+from geojax.assets import compile_cache
+
+__all__ = ["canary", "check_jax", "machine", "report"]
 
 KNOWN_BAD = {
     "0.10.2": "it returns wrong numbers on CPU",
@@ -70,7 +74,7 @@ def report(console: Console | None = None) -> bool:
         **{name: _version(name) for name in REQUIRED},
         **{name: _optional(name, extra) for name, extra in OPTIONAL.items()},
         "devices": ", ".join(f"{device.platform}:{device.id}" for device in jax.devices()),
-        "compile cache": getattr(jax.config, "jax_compilation_cache_dir", None) or "none",
+        "compile cache": str(compile_cache() or "none"),
         "canary": f"relative error {canary():.1e}, at most {TOLERANCE:g}",
         "verdict": verdict,
     }
@@ -79,6 +83,12 @@ def report(console: Console | None = None) -> bool:
         table.add_row(what, escape(found))
     (console or Console()).print(table)
     return verdict == "sound"
+
+
+def machine() -> str:
+    """What a number was measured on, in one line."""
+    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} {platform.machine()} cores"
+    return f"{device}, Python {platform.python_version()}, jax {jax.__version__}"
 
 
 def _optional(name: str, extra: str) -> str:

@@ -15,7 +15,7 @@ from geojax.checks.context import CHECKS, Context, Measurement, difference
 from geojax.checks.examples import turned
 from geojax.checks.programs import Values
 from geojax.graphs import Sample, Structure, is_per_node
-from geojax.so3 import random_rotation, wigner_d
+from geojax.so3 import wigner_d
 
 __all__ = ["rotations", "turn_values", "when_moved"]
 
@@ -23,14 +23,13 @@ ROTATIONS = 10  # proper ones, and as many improper ones
 FAR = 1e4  # [Å]
 
 _wigner_d = jax.jit(wigner_d, static_argnames=("lmax", "pseudo"))
-_random_rotation = jax.jit(random_rotation, static_argnames=("shape", "improper", "dtype"))
 
 
 def rotations(context: Context, *, improper: bool) -> np.ndarray:
-    """`[rotation, 3, 3]`, the same ones for every check of a context."""
-    with jax.enable_x64(True):
-        key = jax.random.key(context.seed)
-        return np.asarray(_random_rotation(key, (ROTATIONS,), improper=improper, dtype=np.float64))
+    """`[rotation, 3, 3]`, float64, the same ones for every check of a context."""
+    matrices = np.linalg.qr(context.rng().standard_normal((ROTATIONS, 3, 3)))[0]
+    signs = np.linalg.det(matrices) * (-1 if improper else 1)
+    return matrices * np.sign(signs)[:, None, None]
 
 
 def turn_values(values: Values, irreps: dict[str, Irreps], matrix: np.ndarray) -> Values:

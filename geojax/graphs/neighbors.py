@@ -215,7 +215,7 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
     pairs, shifts, lengths = search.compute(
         points=x,
         box=box if any(structure.pbc) else np.zeros((3, 3)),
-        periodic=list(structure.pbc),
+        periodic=any(structure.pbc),
         quantities="PSd",
         copy=False,  # the arrays belong to `search`
     )
@@ -227,8 +227,8 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
 def _search_box(structure: Structure, x: np.ndarray, cutoff: float) -> Float[np.ndarray, "3 3"]:
     """The lattice vectors that repeat, and across them others that reach over all positions.
 
-    Shifts along the others are zero, so any do; vesin hangs where they are shorter than the
-    structure and divides by zero where they are much shorter.
+    Vesin may take all three as periodic: no image along the others is within the cutoff. Told that
+    they are open, it needs a time that grows with the square of their length.
     """
     box = _full_cell(structure)
     for axis in range(3):

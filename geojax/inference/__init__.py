@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
-from geojax.inference.export import export
+from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
 from geojax.inference.simulate import nve
 
@@ -20,6 +20,7 @@ __all__ = [
     "nve",
     "open_artifact",
     "predict",
+    "refresh",
 ]
 
 

@@ -87,9 +87,7 @@ def open_artifact(path: str | Path, *, verify: bool = True) -> Artifact:
             that were stored.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"an exported model is a file; there is none at {path}")
-    parts = _parts(path)
+    parts = read_parts(path)
     facts = json.loads(parts["card.json"])
     params = read_tensors(parts["weights.safetensors"])
     programs = {
@@ -99,12 +97,26 @@ def open_artifact(path: str | Path, *, verify: bool = True) -> Artifact:
     }
     artifact = Artifact(facts, json.loads(parts["network.json"]), params, programs)
     if verify:
-        _verify(path, artifact, read_tensors(parts["vectors.safetensors"]))
+        try:
+            reproduce(path, artifact.engine, read_tensors(parts["vectors.safetensors"]))
+        except BadArtifact:
+            raise
+        except Exception as error:
+            raise BadArtifact(
+                f"the programs of {path} cannot run here ({error}); they were written by jax "
+                f"{facts['versions']['jax']} and hold until {facts['programs_expire']}; this is "
+                f"jax {jax.__version__}; write them again from its weights: geojax.refresh"
+            ) from error
     return artifact
 
 
-def _parts(path: Path) -> dict[str, bytes]:
-    """All parts, each compared with the manifest before anything is parsed but the manifest."""
+def read_parts(path: Path) -> dict[str, bytes]:
+    """All parts, each compared with the manifest before anything is parsed but the manifest.
+
+    Raises: as `open_artifact`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"an exported model is a file; there is none at {path}")
     try:
         with zipfile.ZipFile(path) as file:
             names = [entry.filename for entry in file.infolist()]
@@ -141,8 +153,12 @@ def _ours(name: str) -> bool:
     return known and ".." not in name and "\\" not in name and name.count("/") <= 1
 
 
-def _verify(path: Path, artifact: Artifact, stored: Mapping[str, np.ndarray]) -> None:
-    """The stored graphs through the programs give the stored numbers."""
+def reproduce(path: Path, engine: Engine, stored: Mapping[str, np.ndarray]) -> None:
+    """Run the stored graphs and compare with the stored numbers.
+
+    Raises:
+        BadArtifact: a number is not what it was.
+    """
     for i in sorted({name.split("/")[0] for name in stored}):
         given: dict[str, Any] = {}
         expected = {}
@@ -155,21 +171,12 @@ def _verify(path: Path, artifact: Artifact, stored: Mapping[str, np.ndarray]) ->
                 place[last] = value
             elif name.startswith(f"{i}/out/"):
                 expected[name.split("/", 2)[2]] = value
-        energy = "energy" in expected
-        try:
-            with jax.enable_x64(artifact.card.dtype == "float64"):
-                found = artifact.engine.program(energy, False)(Graph(**given))
-        except Exception as error:
-            versions = artifact.facts["versions"]
-            raise BadArtifact(
-                f"the programs of {path} cannot run here ({error}); they were written by jax "
-                f"{versions['jax']} and hold until {artifact.facts['programs_expire']}; this is "
-                f"jax {jax.__version__}; write the file again from the model"
-            ) from error
+        with jax.enable_x64(engine.card.dtype == "float64"):
+            found = engine.program("energy" in expected, False)(Graph(**given))
         for name, want in expected.items():
             value = _leaf(found, name)
             error = np.abs(np.asarray(value, np.float64) - want).max()
-            limit = TOLERANCE[artifact.card.dtype] * max(np.abs(want).max(), 1.0)
+            limit = TOLERANCE[engine.card.dtype] * max(np.abs(want).max(), 1.0)
             if not error <= limit:
                 raise BadArtifact(
                     f"{path} does not reproduce its test vectors here: {name} is {error:.2g} off, "

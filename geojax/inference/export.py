@@ -19,14 +19,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
-from geojax.graphs import Budget, Graph, Structure, leaves, pad, sample
-from geojax.inference.predictor import Predictor
+from geojax.graphs import Graph, Structure, leaves, sample
+from geojax.inference.artifact import card_of, read_parts, reproduce
+from geojax.inference.predictor import Predictor, engine_of
 from geojax.model import Model
 from geojax.potential import predict_fn
 
-__all__ = ["FORMAT", "export", "flat_params", "plain_graph", "real_graph"]
+__all__ = ["FORMAT", "export", "flat_params", "plain_graph", "real_graph", "refresh"]
 
 FORMAT = 1
 LIFE = timedelta(days=180)  # jax promises to load its exports for so long
@@ -51,22 +53,50 @@ def export(
     Raises:
         ValueError: an unknown platform.
     """
-    from geojax.networks import to_table  # here: opening a file must not load the networks
-
     for platform in platforms:
         if platform not in PLATFORMS:
             raise ValueError(f"platforms are among {', '.join(PLATFORMS)}; got {platform!r}")
+    return _write(model, Path(path), platforms, _vectors(model, list(vectors) or [_small(model)]))
+
+
+def refresh(
+    path: str | Path, output: str | Path | None = None, *, platforms: Sequence[str] = PLATFORMS
+) -> Path:
+    """Write a file again with programs of this jax, from its own weights and network.
+
+    The rebuilt network has to reproduce the test vectors of the file, which are kept.
+
+    Args:
+        path: of the file; its programs may have expired.
+        output: where to write; in place of the file by default.
+        platforms: see `export`.
+
+    Raises:
+        BadArtifact: the file is damaged, or the network's code gives other numbers today.
+    """
+    from geojax.networks import from_table
+
+    path = Path(path)
+    parts = read_parts(path)
+    params = nested_params(read_tensors(parts["weights.safetensors"]))
+    card = card_of(json.loads(parts["card.json"])["card"])
+    model = Model(from_table(json.loads(parts["network.json"])), params, card)
+    reproduce(path, engine_of(model), read_tensors(parts["vectors.safetensors"]))
+    return _write(model, Path(output or path), platforms, parts["vectors.safetensors"])
+
+
+def _write(model: Model, path: Path, platforms: Sequence[str], vectors: bytes) -> Path:
+    from geojax.networks import to_table  # here: opening a file must not load the networks
+
+    inputs = _inputs(vectors)
     params = flat_params(model.params, model.card.dtype)
-    inputs = {k: v[:1] for s in vectors[:1] for k, v in s.inputs.items()}
-    vectors = list(vectors) or [_small(model)]
     parts = {"card.json": _json(_card(model)), "network.json": _json(to_table(model.network))}
     parts["weights.safetensors"] = tensors(params)
     for name, (forces, stress) in programs_of(model).items():
         parts[f"programs/{name}.bin"] = _program(model, forces, stress, platforms, inputs)
-    parts["vectors.safetensors"] = _vectors(model, vectors)
+    parts["vectors.safetensors"] = vectors
     digest = lambda data: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     manifest = {"format": FORMAT, "parts": {name: digest(data) for name, data in parts.items()}}
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".part")
     with zipfile.ZipFile(scratch, "w") as file:
@@ -155,9 +185,7 @@ def _vectors(model: Model, structures: Sequence[Structure]) -> bytes:
     predictor, stored = Predictor(model), {}
     for i, structure in enumerate(structures):
         ready = sample(structure, predictor.engine.cutoff, nearest=predictor.engine.nearest)
-        n_node, n_edge = int(ready.graph.n_node[0]), int(ready.graph.n_edge[0])
-        budget = Budget(n_node + 1, max(n_edge, 1), 2)
-        graph = pad([ready], budget, np.dtype(model.card.dtype)).graph
+        graph = predictor.padded([ready])
         rows = jax.tree_util.tree_leaves_with_path(plain_graph(graph))
         for path, value in rows:
             key = "/".join(str(k.key) for k in path)
@@ -167,6 +195,14 @@ def _vectors(model: Model, structures: Sequence[Structure]) -> bytes:
             for name, value in leaves(predictor.engine.program(energy, False)(graph)).items():
                 stored[f"{i}/out/{name}"] = np.ascontiguousarray(value)
     return tensors(stored)
+
+
+def _inputs(vectors: bytes) -> dict[str, np.ndarray]:
+    """What nodes of the test vectors carry besides positions and species."""
+    start = "0/in/nodes/"
+    found = {name: value for name, value in read_tensors(vectors).items() if name.startswith(start)}
+    found = {name.removeprefix(start): value for name, value in found.items()}
+    return {k: v for k, v in found.items() if k not in ("positions", "species")}
 
 
 def _card(model: Model) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from geojax.assets import compile_cache
 from geojax.graphs import (
     Budget,
     Edges,
@@ -27,6 +28,7 @@ from geojax.potential import dense_hessian, predict_fn
 __all__ = ["Engine", "Predictor", "engine_of", "predict"]
 
 STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
+LEAST = Budget(32, 256, 2)  # what most molecules fit into, so that they share one program
 DERIVED = ("forces", "stress", "hessian")
 
 
@@ -91,6 +93,7 @@ class Predictor:
     def __init__(self, model: Any, *, batch_size: int = 32):
         self.engine = engine_of(model)
         self.batch_size = batch_size
+        compile_cache()
         self._shapes: set[tuple] = set()
 
     @property
@@ -169,7 +172,7 @@ class Predictor:
 
     def _run(self, samples: Sequence[Sample], wanted: tuple[str, ...]) -> list[Properties]:
         """The batch through the program, cut into structures again."""
-        graph = self._padded(samples)
+        graph = self.padded(samples)
         forces, stress = "forces" in wanted, "stress" in wanted
         with _precision(self.card.dtype):
             values = leaves(self.engine.program(forces, stress)(graph))
@@ -186,11 +189,12 @@ class Predictor:
             found.append(replace_leaves(Properties(), mine))
         return found
 
-    def _padded(self, samples: Sequence[Sample]) -> Graph:
+    def padded(self, samples: Sequence[Sample]) -> Graph:
+        """The samples as one batch of one of the few shapes that programs are compiled for."""
         nodes = sum(int(s.graph.n_node[0]) for s in samples) + 1
         edges = sum(int(s.graph.n_edge[0]) for s in samples)
         graphs = 2 if len(samples) == 1 else self.batch_size + 1
-        budget = Budget(grown(nodes), grown(edges), graphs)
+        budget = Budget(grown(nodes, LEAST.n_node), grown(edges, LEAST.n_edge), graphs)
         return pad(samples, budget, np.dtype(self.card.dtype)).graph
 
     def _hessian(self, sample: Sample) -> np.ndarray:
@@ -200,7 +204,7 @@ class Predictor:
                 "use geojax.load"
             )
         n = int(sample.graph.n_node[0])
-        whole = np.asarray(self.engine.hessian(self._padded([sample])), np.float64)
+        whole = np.asarray(self.engine.hessian(self.padded([sample])), np.float64)
         self._shapes.add(("hessian", whole.shape))
         return whole[:n, :, :n]
 
@@ -212,7 +216,7 @@ def predict(
     return Predictor(model)(structures, properties)
 
 
-def grown(n: int, least: int = 16) -> int:
+def grown(n: int, least: int) -> int:
     """The smallest size at or above n in a series that grows by a half."""
     size = least
     while size < n:

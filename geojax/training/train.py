@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from geojax.assets import compile_cache
 from geojax.datasets import Dataset, reference_energies
 from geojax.elements import symbol
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
@@ -69,6 +70,7 @@ def train(
         ValueError: the loss needs labels that no training structure has; the folder holds a run
             with other settings; and whatever `prepare` and `fit` refuse.
     """
+    compile_cache()
     console = console or Console(stderr=True)
     options = _changed(options or Options(), epochs=epochs, batch_size=batch_size)
     optimizer = _changed(optimizer or Optimizer(), learning_rate=learning_rate)

@@ -13,6 +13,7 @@ import pytest
 from geojax.graphs import Edges, Structure, neighbor_list, neighbors
 
 CHUNKS = 10
+PERIODIC, SLAB_AXES, OPEN = (True, True, True), (True, True, False), (False, False, False)
 KINDS = ("skewed", "small", "left-handed", "slab", "wire", "mixed", "unwrapped", "open")
 
 
@@ -40,9 +41,10 @@ def brute_force(structure: Structure, cutoff: float) -> Edges:
 def random_structure(rng: np.random.Generator, kind: str) -> tuple[Structure, float]:
     """One to six points in a cell of that kind, and a cutoff of up to three boxes."""
     cell = np.eye(3) * rng.uniform(2, 6, 3) + rng.normal(size=(3, 3)) * 0.3
-    pbc = {"slab": (1, 1, 0), "wire": (0, 1, 0), "open": (0, 0, 0)}.get(kind, (1, 1, 1))
+    pbc = {"slab": SLAB_AXES, "wire": (False, True, False), "open": OPEN}.get(kind, PERIODIC)
     if kind == "mixed":
-        pbc = tuple(rng.permutation([1, 1, 0] if rng.random() < 0.5 else [1, 0, 0]))
+        turned = rng.permutation(SLAB_AXES if rng.random() < 0.5 else (True, False, False))
+        pbc = (bool(turned[0]), bool(turned[1]), bool(turned[2]))
     if kind == "skewed":
         cell[1] += rng.integers(-2, 3) * cell[0]
         cell[2] += rng.uniform(-2, 2) * cell[0] + rng.uniform(-1, 1) * cell[1]
@@ -317,7 +319,7 @@ def lengths_by_receiver(structure: Structure, edges: Edges) -> list[np.ndarray]:
     return [np.sort(lengths[edges.receivers == node]) for node in range(len(structure))]
 
 
-@pytest.mark.parametrize("pbc", [(0, 0, 0), (1, 1, 1), (1, 1, 0)])
+@pytest.mark.parametrize("pbc", [OPEN, PERIODIC, SLAB_AXES], ids=["open", "periodic", "slab"])
 @pytest.mark.parametrize("kind", ["random", "lattice", "duplicated"])
 @pytest.mark.parametrize("nearest", [1, 4, 30])
 def test_nearest_by_brute_force(pbc, kind, nearest):

@@ -1,5 +1,7 @@
 """Exported files give the model's numbers without its code, or an error; never other numbers."""
 
+import hashlib
+import json
 import subprocess
 import sys
 import zipfile
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from geojax.inference import BadArtifact, export, open_artifact, predict
 
@@ -125,19 +128,24 @@ def test_compressed_truncated_and_other_files_are_refused(path, tmp_path):
         open_artifact(tmp_path / "none.geojax")
 
 
-def test_other_numbers_than_the_stored_ones_are_refused(energy_model, path, tmp_path):
-    import hashlib
-    import json
+def with_hashes(change):
+    """The change, and then a manifest that agrees with it."""
 
-    from safetensors.numpy import load, save
+    def whole(parts):
+        change(parts)
+        manifest = json.loads(parts["manifest.json"])
+        for name, entry in manifest["parts"].items():
+            entry["sha256"] = hashlib.sha256(parts[name]).hexdigest()
+        parts["manifest.json"] = json.dumps(manifest).encode()
 
+    return whole
+
+
+def test_other_numbers_than_the_stored_ones_are_refused(path, tmp_path):
+    @with_hashes
     def change(parts):
         weights = load(parts["weights.safetensors"])
         parts["weights.safetensors"] = save({k: v * 1.01 for k, v in weights.items()})
-        manifest = json.loads(parts["manifest.json"])
-        digest = hashlib.sha256(parts["weights.safetensors"]).hexdigest()
-        manifest["parts"]["weights.safetensors"]["sha256"] = digest
-        parts["manifest.json"] = json.dumps(manifest).encode()
 
     with pytest.raises(BadArtifact, match="does not reproduce its test vectors"):
         open_artifact(rewritten(path, tmp_path / "x.geojax", change))

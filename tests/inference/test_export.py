@@ -1,12 +1,18 @@
-"""Parameters by path and back; platforms by name."""
+"""Parameters by path and back; platforms by name; old files written again."""
+
+import zipfile
 
 import jax
 import numpy as np
 import pytest
 
-from geojax.inference.export import export, flat_params, nested_params, programs_of
+from geojax.inference import BadArtifact, open_artifact, predict
+from geojax.inference.export import export, flat_params, nested_params, programs_of, refresh
 from geojax.model import Card
 from geojax.potential import Output
+
+from .conftest import molecule
+from .test_artifact import rewritten, with_hashes
 
 
 def test_parameters_round_trip_by_path(energy_model):
@@ -30,3 +36,30 @@ def test_unknown_platforms_are_refused_and_nothing_is_written(energy_model, tmp_
     with pytest.raises(ValueError, match="cpu, cuda, tpu; got 'gpu'"):
         export(energy_model(), tmp_path / "x.geojax", platforms=["gpu"])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_expired_file_is_refused_and_written_again_from_its_weights(energy_model, tmp_path):
+    model, own = energy_model(), molecule(8, seed=3)
+    path = export(model, tmp_path / "new.geojax", platforms=["cpu"], vectors=[own])
+    spoil = lambda parts: parts.update({n: b"old" for n in parts if n.endswith(".bin")})
+    old = rewritten(path, tmp_path / "old.geojax", with_hashes(spoil))
+    with pytest.raises(BadArtifact, match=r"programs .* cannot run here .*geojax.refresh"):
+        open_artifact(old)
+    assert refresh(old, platforms=["cpu"]) == old
+    (found,), (want,) = open_artifact(old)([own]), predict(model, [own])
+    np.testing.assert_allclose(found.forces, want.forces, atol=1e-5)
+    with zipfile.ZipFile(old) as a, zipfile.ZipFile(path) as b:
+        assert a.read("vectors.safetensors") == b.read("vectors.safetensors")
+
+
+def test_a_network_that_changed_since_is_not_written(energy_model, tmp_path, monkeypatch):
+    path = export(energy_model(), tmp_path / "x.geojax", platforms=["cpu"])
+    before = path.read_bytes()
+    from geojax import networks
+
+    build = networks.from_table
+    other = lambda table: build(table).clone(cutoff=2.0)
+    monkeypatch.setattr(networks, "from_table", other)
+    with pytest.raises(BadArtifact, match="does not reproduce its test vectors"):
+        refresh(path)
+    assert path.read_bytes() == before

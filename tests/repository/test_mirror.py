@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PENDING: set[str] = set()
 
 # Tests that belong to a package as a whole: they run over its registry or over its public names.
-OF_PACKAGES = {"test_bad_input.py", "test_contract.py", "test_init.py"}
+OF_PACKAGES = {"test_bad_input.py", "test_contract.py", "test_faults.py", "test_init.py"}
 
 
 def mirror(root: Path) -> tuple[set[str], set[str]]:
