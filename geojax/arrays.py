@@ -12,9 +12,10 @@ from jaxtyping import Array, Float
 __all__ = ["safe_divide", "safe_norm", "safe_power", "unit"]
 
 
-def safe_norm(x: Float[Array, "*n d"], axis: int = -1) -> Float[Array, "*n"]:
-    """|x|, with zero (not NaN) derivatives where x = 0, and where they would overflow (see `unit`).
+def safe_norm(x: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
+    """|x| along an axis; derivatives are zero (not NaN) where x = 0.
 
+    So they are where they would overflow (see `unit`).
     Neither overflows nor underflows on the way: the norm of (1e30, 0, 0) is 1e30 in float32.
     """
     scaled, scale = _scaled(x, axis)

@@ -111,6 +111,8 @@ def certify(
     from geojax import zoo
     from geojax.checks import certify as measure
 
+    if save and not (Path(model) / "model.toml").exists():
+        raise ValueError(f"--save writes into the folder of a model; {model!r} is none")
     found = zoo.load(model)
     certificate = measure(found)
     _print(certificate.table())

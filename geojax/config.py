@@ -182,6 +182,7 @@ def run(
         "machine": machine(),
         "date": date.today().isoformat(),
         **{key: trained[key] for key in ("seconds", "steps", "compilations")},
+        "counts": dict(model.card.data["counts"]),
         "parameters": trained["plan"]["parameters"],
         "valid": dict(model.card.metrics),
     }

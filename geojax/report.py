@@ -34,6 +34,9 @@ footer { color: var(--soft); font-size: 14px; }
 """
 
 
+DTYPES = ("float64", "float32")
+
+
 def page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:
     """Write the page; `sections` are (heading, HTML) pairs.
 
@@ -149,16 +152,18 @@ def parity(panels: Sequence[tuple[str, np.ndarray, np.ndarray, str]], most: int 
 
 def certificate(record: Mapping[str, Any]) -> str:
     """The checks of a certificate record (see `checks.certificate`)."""
+    dtypes = [d for d in DTYPES if any(c["dtype"] == d for c in record["checks"])]
+    head = ["check", "figure", *(name for d in dtypes for name in (d, "limit")), "unit", ""]
     rows = []
-    for check in record["checks"]:
-        mark = ("ok", "passed") if check["passed"] else ("bad", "FAILED")
-        cells = (check["name"], check.get("figure", ""), check.get("dtype", ""))
-        numbers = (f"{check['value']:.2g}", f"{check['limit']:.2g}")
-        plain = "".join(f"<td>{html.escape(str(c))}</td>" for c in (*cells, *numbers))
+    for name in dict.fromkeys(check["name"] for check in record["checks"]):
+        mine = {c["dtype"]: c for c in record["checks"] if c["name"] == name}
+        one = next(iter(mine.values()))
+        pair = lambda c: (f"{c['value']:.2g}", f"{c['limit']:.0e}") if c else ("", "")
+        cells = [one["figure"], *(cell for d in dtypes for cell in pair(mine.get(d))), one["unit"]]
+        plain = "".join(f"<td>{html.escape(cell)}</td>" for cell in (name, *cells))
+        mark = ("ok", "passed") if all(c["passed"] for c in mine.values()) else ("bad", "FAILED")
         rows.append(f"<tr>{plain}<td class='{mark[0]}'>{mark[1]}</td></tr>")
-    names = ("check", "figure", "precision", "measured", "limit", "")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<table><tr>{''.join(f'<th>{n}</th>' for n in head)}</tr>{''.join(rows)}</table>"
 
 
 def drift(time: np.ndarray, total: np.ndarray, kinetic: np.ndarray, atoms: int) -> str:

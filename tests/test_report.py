@@ -12,7 +12,14 @@ def test_a_page_with_every_section_needs_no_network(tmp_path):
     rng = np.random.default_rng(0)
     history = [{"epoch": i, "train.forces.mae": 1 / i, "valid.forces.mae": 2 / i} for i in (1, 2)]
     checks = [
-        {"name": "rotation", "figure": "A1", "dtype": "float64", "value": 1e-15, "limit": 1e-12}
+        {
+            "name": "rotation",
+            "figure": "A1",
+            "dtype": "float64",
+            "value": 1e-15,
+            "limit": 1e-12,
+            "unit": "relative",
+        }
     ]
     labels, time = rng.normal(size=50), np.arange(5.0)
     sections = [

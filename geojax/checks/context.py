@@ -150,8 +150,8 @@ class Context:
             reach: in place of the cutoff [Å]: edges beyond the cutoff are there as well.
             slots: the table layout, see `graphs.messages`.
         """
-        bare = structure.replace(properties=Properties())
-        return sample(bare, reach or self.cutoff, nearest=self.nearest, slots=slots)
+        options = {"nearest": self.nearest, "slots": slots, "labels": Properties()}
+        return sample(structure, reach or self.cutoff, **options)
 
     def predict(self, structures: Sequence[Structure], **options: Any) -> list[Values]:
         """What the model predicts for each structure; options are those of `sample`."""

@@ -5,6 +5,7 @@ list (figures A1, A2, A4, A5), in float64 and float32.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -84,8 +85,9 @@ def when_moved(
     return (invariant, limits) if invariant else (rest, (limits[0], 5e-5))
 
 
-def _turning_error(context: Context, names: Sequence[str], *, improper: bool) -> tuple[float, str]:
-    """The largest difference between turning the structure and turning the prediction."""
+@lru_cache(maxsize=2)
+def _turned_both_ways(context: Context, improper: bool) -> tuple[list[Values], list[Values]]:
+    """Predictions for turned structures, and predictions that were turned afterwards."""
     matrices = rotations(context, improper=improper)
     structures = list(context.examples.values())
     before = [turned(s, matrix, context.vector_inputs) for matrix in matrices for s in structures]
@@ -94,7 +96,12 @@ def _turning_error(context: Context, names: Sequence[str], *, improper: bool) ->
         for matrix in matrices
         for values in context.reference.values()
     ]
-    return difference(context.predict(before), after, names)
+    return context.predict(before), after
+
+
+def _turning_error(context: Context, names: Sequence[str], *, improper: bool) -> tuple[float, str]:
+    """The largest difference between turning the structure and turning the prediction."""
+    return difference(*_turned_both_ways(context, improper), names)
 
 
 @CHECKS.register("rotation")

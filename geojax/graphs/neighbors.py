@@ -4,6 +4,7 @@ Few nodes in free space are compared pair by pair; else `vesin` searches, and ev
 it fail, hang or lie is refused, or brought into a form that it handles, before it is called.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ WIDEST = 1e6  # [Å]; a structure that spans more is a mistake, and search grids
 CLOSEST = 1e-3  # [Å]; two atoms nearer than this are one atom given twice
 FARTHEST = 5e8  # lattice vectors; beyond, wrapping leaves no digits of a position
 MOST = 2e8  # edges; more of them take tens of gigabytes
+GRID = 1e5  # cells; vesin searches on a grid of no more
 FEW = 64  # nodes; comparing all pairs of so few is faster than any search
 
 
@@ -42,7 +44,8 @@ def neighbor_list(structure: Structure, cutoff: float, *, nearest: int | None = 
 
     Args:
         structure: any cell, also skewed, left-handed or smaller than the cutoff; any `pbc`.
-        cutoff: [Å]; infinity joins all pairs of a structure that is not periodic.
+        cutoff: [Å]; infinity joins all pairs of a structure that is not periodic. Pairs of exactly
+            this length may be in or not: rounding decides, and networks vanish there.
         nearest: keep only so many nearest senders of each receiver (such a list is not symmetric,
             and what is computed from it is not smooth in the positions).
 
@@ -209,9 +212,12 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
         from vesin import NeighborList
     except ImportError as error:
         raise ImportError("neighbour lists need vesin; pip install 'geojax[atoms]'") from error
-    box = _search_box(structure, x, cutoff)
-    _refuse_many(len(x), cutoff, box)
-    search = NeighborList(cutoff=cutoff, full_list=False)
+    # Across the lattice no image is within the cutoff, so vesin may take all axes as periodic; told
+    # that some are open, it needs a time that grows with the square of their length.
+    box = _box(structure, x, lambda extent: extent + 2 * cutoff)
+    reach = _reach(box, cutoff) if any(structure.pbc) else cutoff
+    _refuse_many(structure, x, reach)
+    search = NeighborList(cutoff=reach, full_list=False)
     pairs, shifts, lengths = search.compute(
         points=x,
         box=box if any(structure.pbc) else np.zeros((3, 3)),
@@ -220,29 +226,51 @@ def _search(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
         copy=False,  # the arrays belong to `search`
     )
     found = Edges(pairs[:, 0], pairs[:, 1], shifts)
+    if reach > cutoff:
+        near = lengths <= cutoff
+        found, lengths = Edges(*(part[near] for part in found)), lengths[near]
     _refuse_coincident(structure, found, lengths)
     return _both_directions(found, len(x))
 
 
-def _search_box(structure: Structure, x: np.ndarray, cutoff: float) -> Float[np.ndarray, "3 3"]:
-    """The lattice vectors that repeat, and across them others that reach over all positions.
+def _box(
+    structure: Structure, x: np.ndarray, length: Callable[[float], float]
+) -> Float[np.ndarray, "3 3"]:
+    """The lattice vectors that repeat, and across them others of a length that suits the extent.
 
-    Vesin may take all three as periodic: no image along the others is within the cutoff. Told that
-    they are open, it needs a time that grows with the square of their length.
+    Shifts along the others are zero, so any do.
     """
     box = _full_cell(structure)
     for axis in range(3):
         if not structure.pbc[axis]:
-            box[axis] *= np.ptp(x @ box[axis]) + 2 * cutoff
+            box[axis] *= length(np.ptp(x @ box[axis]))
     return box
 
 
-def _refuse_many(n_node: int, cutoff: float, box: Float[np.ndarray, "3 3"]) -> None:
-    density = n_node / abs(np.linalg.det(box))
-    expected = n_node * density * 4 / 3 * np.pi * cutoff**3
+def _reach(box: Float[np.ndarray, "3 3"], cutoff: float) -> float:
+    """The cutoff, or the longer one that vesin can search flat and long boxes with.
+
+    It thins a grid of more than `GRID` cells out along all axes alike, and then divides by zero
+    where fewer than one are left.
+    """
+    heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    while True:
+        cells = np.maximum(np.floor(heights / cutoff), 1)
+        thinned = cells.min() * np.cbrt(GRID / cells.prod())
+        if cells.prod() <= GRID or thinned >= 2:
+            return cutoff
+        cutoff *= 1.1
+
+
+def _refuse_many(structure: Structure, x: np.ndarray, cutoff: float) -> None:
+    sphere = 4 / 3 * np.pi * cutoff**3
+    # At least the sphere's, so that a structure smaller than the cutoff counts all its pairs
+    box = _box(structure, x, lambda extent: max(extent, np.cbrt(sphere)))
+    density = len(x) / abs(np.linalg.det(box))
+    expected = len(x) * density * sphere
     if expected > MOST:
         raise ValueError(
-            f"a list has at most {MOST:.0e} edges; {n_node} nodes at {density:.2g} per Å³ within "
+            f"a list has at most {MOST:.0e} edges; {len(x)} nodes at {density:.2g} per Å³ within "
             f"{cutoff:.3g} Å have about {expected:.0e}; check the units of cutoff and cell"
         )
 

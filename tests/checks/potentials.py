@@ -1,5 +1,6 @@
-"""A small potential that passes every check, to be broken in one place at a time."""
+"""A small potential that passes every check, and one whose figures follow by hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from e3nn_jax import IrrepsArray
 
 from geojax.arrays import safe_norm
+from geojax.checks.context import Context, make_context
 from geojax.graphs import Graph, edge_vectors, from_receivers, from_senders, to_receivers
 from geojax.model import Card, Model
 from geojax.potential import Output
@@ -54,3 +56,20 @@ def model(network: Any = None, **card: Any) -> Model:
     params = {name: np.asarray(v) for name, v in Good().init(None, None).items()}
     known = {"name": "good", "elements": ELEMENTS, "E0s": E0S, "outputs": (Output(),)}
     return Model(network, params, Card(**(known | card)))
+
+
+@dataclass(frozen=True)
+class Rule(Good):
+    """E_i = rule(graph): simple enough that its figures follow by hand."""
+
+    rule: Callable[[Graph], jnp.ndarray] = lambda graph: 0 * graph.nodes["positions"][:, 0]
+
+    def energies(self, params: Any, graph: Graph) -> jnp.ndarray:
+        del params
+        return self.rule(graph)
+
+
+def ruled(rule: Callable[[Graph], jnp.ndarray], *, cutoff: float = 4.0, **card: Any) -> Context:
+    """The context of such a potential, float64."""
+    ruler = model(Rule(rule=rule, cutoff=cutoff), **card)
+    return make_context(ruler, (), dtype="float64", seed=0)

@@ -181,6 +181,18 @@ def test_wide_open_structures_are_searched():
     assert list(edges.senders) == [2, 1] and list(edges.receivers) == [1, 2]
 
 
+@pytest.mark.parametrize("height", [4.0, 11.0])
+def test_flat_and_long_boxes_are_searched(height):
+    """Their grids have more cells than vesin holds, and few of them along some axes."""
+    rng = np.random.default_rng(0)
+    for sides in ([height, 3000.0, 3000.0], [height, height, 9e5]):
+        x = np.concatenate([rng.uniform(size=(4, 3)) * 4, rng.uniform(size=(4, 3)) * sides])
+        flat = Structure(x, np.ones(8, int), np.diag(sides), PERIODIC)
+        edges = neighbor_list(flat, 5.0)
+        assert as_multiset(edges) == as_multiset(brute_force(flat, 5.0))
+        assert len(edges.senders) > 0
+
+
 # Bad input
 
 
@@ -332,8 +344,8 @@ def test_nearest_by_brute_force(pbc, kind, nearest):
     }[kind]
     cell = np.diag([4.0, 4.5, 5.0]) if any(pbc) else None
     cloud = Structure(x, np.zeros(len(x), int), cell, pbc)
-    edges = neighbor_list(cloud, 2.5, nearest=nearest)
-    every = lengths_by_receiver(cloud, brute_force(cloud, 2.5))
+    edges = neighbor_list(cloud, 2.6, nearest=nearest)
+    every = lengths_by_receiver(cloud, brute_force(cloud, 2.6))
     for found, wanted in zip(lengths_by_receiver(cloud, edges), every, strict=True):
         np.testing.assert_allclose(found, wanted[:nearest], atol=1e-12)
     assert max(Counter(map(tuple, np.column_stack(edges).tolist())).values()) == 1

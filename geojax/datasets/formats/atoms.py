@@ -42,8 +42,9 @@ def from_ase(
     """
     record = record_of_atoms(atoms, where, results=labels)
     if labels:
+        there = {entry.key for entry in record.entries}
         for label, key in (keys or {}).items():
-            if key.removeprefix("-") not in {entry.key for entry in record.entries} | {key}:
+            if not {key, key.removeprefix("-")} & there:
                 raise ValueError(_missing(where, label, key, record))
         structure, _ = build(record, rules(keys, units, inputs))
         return structure

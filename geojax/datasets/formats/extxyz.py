@@ -45,7 +45,11 @@ def records(path: Path) -> Iterator[Record | ValueError]:
     Raises:
         ValueError: the file is not text, or it cannot be told where the next frame begins.
     """
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
+    opened = (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8")
+    )
     try:
         with opened as stream:
             yield from _frames(path, enumerate(stream, 1))

@@ -92,7 +92,7 @@ def read(
     if not structures:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
         raise ValueError(f"{path}: a file holds at least one structure; it has none{reasons}")
-    if path.suffix in ARRAYS:
+    if path.name.lower().endswith(ARRAYS):
         _check_units(path, {use.label for frame in uses for use in frame}, chosen)
     return Reading(tuple(structures), tally(path.name, structures, uses, rejected))
 
@@ -111,7 +111,7 @@ def _open(
     if name.endswith(ARRAYS):
         geometry = {key: keys.pop(key) for key in arrays.GEOMETRY if key in keys}
         chosen = rules(keys, units, inputs, arrays.ARRAY_KEYS)
-        reader = arrays.npz_records if path.suffix == ".npz" else arrays.hdf5_records
+        reader = arrays.npz_records if name.endswith(".npz") else arrays.hdf5_records
         return reader(path, geometry), chosen
     known = [*XYZ, *DATABASES, *ARRAYS]
     raise ValueError(

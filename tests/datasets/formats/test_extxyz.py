@@ -156,7 +156,8 @@ def test_ase_reads_what_is_written(tmp_path):
 
 def test_what_ase_writes_is_read(tmp_path):
     rng = np.random.default_rng(3)
-    atoms = ase.Atoms("CuO2", rng.normal(size=(3, 3)).round(8), cell=np.eye(3) * 5, pbc="TFT")
+    x = rng.normal(size=(3, 3)).round(8)
+    atoms = ase.Atoms("CuO2", x, cell=np.eye(3) * 5, pbc=(True, False, True))
     atoms.info |= {"n": 3, "x": 0.1, "s": "a b", "v": np.arange(3), "m": rng.normal(size=(2, 2))}
     atoms.info |= {"j": {"deep": [1, 2]}, "flag": True}
     atoms.set_array("charge", np.array([1.0, -0.5, -0.5]))
