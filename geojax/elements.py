@@ -25,5 +25,8 @@ def atomic_number(name: str | int) -> int:
     if str(name).isdigit() and int(name) < len(SYMBOLS):
         return int(name)
     if name not in SYMBOLS:
-        raise KeyError(f"an element is given by its symbol or atomic number; got {name!r}")
+        raise KeyError(
+            f"an element is given by its symbol or atomic number; got {name!r}; write one of H to "
+            f"Og, or 1 to {len(SYMBOLS) - 1}"
+        )
     return SYMBOLS.index(str(name))

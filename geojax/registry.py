@@ -13,7 +13,8 @@ V = TypeVar("V")
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: near matches, then all that is known."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    same = [other for other in known if other.lower() == name.lower()]
+    near = same or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{guess}known: {', '.join(known) or 'none'}"
 

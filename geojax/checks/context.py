@@ -118,11 +118,16 @@ class Context:
         return found
 
     @cached_property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """Rows of node inputs, of all examples; empty for networks that read species alone."""
+        every = list(self.examples.values())
+        return {name: np.concatenate([s.inputs[name] for s in every]) for name in every[0].inputs}
+
+    @cached_property
     def vector_inputs(self) -> tuple[str, ...]:
         """Node inputs that turn with the world: rows of three, and no scalars to the network."""
         scalars = getattr(self.model.network, "scalars", ())
-        inputs = {name: v for s in self.examples.values() for name, v in s.inputs.items()}
-        return tuple(n for n, v in inputs.items() if v.shape[1:] == (3,) and n not in scalars)
+        return tuple(n for n, v in self.inputs.items() if v.shape[1:] == (3,) and n not in scalars)
 
     def rng(self) -> np.random.Generator:
         """Random numbers, the same for every check."""
@@ -146,10 +151,17 @@ class Context:
     ) -> Sample:
         """The graph that the model reads.
 
+        A structure without node inputs gets those that the network needs, one row per element, so
+        that an atom has the same input in whatever structure it is.
+
         Args:
             reach: in place of the cutoff [Å]: edges beyond the cutoff are there as well.
             slots: the table layout, see `graphs.messages`.
         """
+        if self.inputs and not structure.inputs:
+            element = np.searchsorted(self.species, structure.species)
+            rows = {name: rows[element % len(rows)] for name, rows in self.inputs.items()}
+            structure = structure.replace(inputs=rows)
         options = {"nearest": self.nearest, "slots": slots, "labels": Properties()}
         return sample(structure, reach or self.cutoff, **options)
 

@@ -182,9 +182,7 @@ def fragments(species: Sequence[int], cutoff: float) -> tuple[Structure, Structu
     return first, second, both
 
 
-def degenerate(
-    species: Sequence[int], cutoff: float, inputs: Mapping[str, np.ndarray] | None = None
-) -> dict[str, Structure]:
+def degenerate(species: Sequence[int], cutoff: float) -> dict[str, Structure]:
     """Geometries where angles, planes or directions vanish, as they do in molecules and crystals.
 
     Lines along each axis and off axis, a square in a plane, a bent pair of equal bonds, one pair,
@@ -197,10 +195,4 @@ def degenerate(
     places["right angle"] = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     places["pair"] = np.array([[0.0, 0, 0], [0, 0, 1]])
     places["single"] = np.zeros((1, 3))
-    draw = lambda n: {
-        name: np.resize(rows, (n, *rows.shape[1:])) for name, rows in (inputs or {}).items()
-    }
-    return {
-        name: Structure(bond * x, _cycle(species, len(x)), inputs=draw(len(x)))
-        for name, x in places.items()
-    }
+    return {name: Structure(bond * x, _cycle(species, len(x))) for name, x in places.items()}

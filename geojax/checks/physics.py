@@ -249,8 +249,7 @@ def extensivity(context: Context) -> Measurement | None:
 def finite(context: Context) -> Measurement:
     """Outputs, gradients and second derivatives where angles and directions vanish."""
     reach = context.cutoff if context.local else np.inf
-    inputs = {name: v for s in context.examples.values() for name, v in s.inputs.items()}
-    cases = examples.degenerate(context.species, reach, inputs)
+    cases = examples.degenerate(context.species, reach)
     rng = context.rng()
     vectors = [rng.standard_normal(s.positions.shape) for s in cases.values()]
     values = context.predict(list(cases.values()))

@@ -23,12 +23,13 @@ def ethanol(n_train: int | None = None) -> Dataset:
     """
     place = folder("data") / "ethanol"
     facts = tomllib.loads((place / "data.toml").read_text())
+    count = facts["frames"]["train"]
+    if n_train is not None and not 0 < n_train <= count:
+        raise ValueError(f"n_train is 1 to {count}, the frames there are; got {n_train}")
     readings = {name: read(place / f"{name}.xyz") for name in ("train", "valid", "test")}
     readings["E0s"] = read(place / "isolated_atoms.xyz")
-    train = readings["train"].structures
-    if n_train is not None and not 0 < n_train <= len(train):
-        raise ValueError(f"n_train is 1 to {len(train)}, the frames there are; got {n_train}")
-    data = of_readings("ethanol", readings, _card(facts), train=train[:n_train])
+    train = readings["train"].structures[:n_train]
+    data = of_readings("ethanol", readings, _card(facts), train=train)
     stated = {atomic_number(name): energy for name, energy in facts["E0s"].items()}
     if stated != data.card["E0s"]:
         raise ValueError(

@@ -104,9 +104,14 @@ def sample(
         slots: lay the edges out as a table of so many slots per node (see `messages`).
         labels: in place of `structure.properties`.
         edges: that are known already; then cutoff and nearest are not looked at.
+
+    Raises:
+        ValueError: as `neighbor_list` and `table`; an edge names a node that is not there.
     """
     if edges is None:
         edges = neighbor_list(structure, cutoff, nearest=nearest)
+    else:
+        _refuse_past_the_end(edges, len(structure))
     positions, edges = _near_origin(structure, edges)
     n_node = np.array([len(structure)], np.int32)
     more: dict[str, Any] = {}
@@ -126,6 +131,16 @@ def sample(
         n_edge=np.array([len(edges.senders)], np.int32),
     )
     return Sample(graph, structure.properties if labels is None else labels)
+
+
+def _refuse_past_the_end(edges: Edges, n_node: int) -> None:
+    """On the device such an index would be clamped or dropped without a word."""
+    for index in (edges.senders, edges.receivers):
+        if len(index) and not 0 <= index.min() <= index.max() < n_node:
+            raise ValueError(
+                f"edges join nodes that exist; there are {n_node} and an edge names "
+                f"{index.max() if index.min() >= 0 else index.min()}; compute the list again"
+            )
 
 
 def _near_origin(structure: Structure, edges: Edges) -> tuple[np.ndarray, Edges]:
@@ -292,7 +307,8 @@ def take(store: Store, ids: Int[Rows, "slot"], budget: Budget, xp: Any = jnp) ->
     real_graph = xp.concatenate([there, xp.zeros(1, bool)])
     edges = pick(edge, real_edge, graph.edges)
     if "reverse" in edges:
-        edges["reverse"] = xp.where(real_edge, edges["reverse"] + first_edge[edge_slot], every)
+        back = xp.where(real_edge, edges["reverse"] + first_edge[edge_slot], every)
+        edges["reverse"] = back.astype(xp.int32)
     pad_node = xp.arange(budget.n_graph) == budget.n_graph - 1
     whole = lambda n, total: xp.where(pad_node, total - n.sum(), n).astype(xp.int32)
     out = Graph(

@@ -141,9 +141,12 @@ def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
         wanted = ", ".join("node" if s is None else str(s) for s in shape)
         raise ValueError(f"{name} must have shape [{wanted}]; got {list(array.shape)}")
     if not np.isfinite(array).all():
-        where = np.argwhere(~np.isfinite(array))[0]
+        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+        vectors = name in ("positions", "forces")
+        place = f" (atom {where[0]}, axis {'xyz'[where[1]]})" if vectors else ""
         raise ValueError(
-            f"{name} must be finite; entry {[int(i) for i in where]} is {array[tuple(where)]}"
+            f"{name} must be finite; entry {where} is {array[tuple(where)]}{place}; repair it, or "
+            "take the structure out"
         )
     return array
 
@@ -161,7 +164,13 @@ def _species(value: Any, n_node: int) -> np.ndarray:
 
 
 def _pbc(value: Any) -> tuple[bool, bool, bool]:
-    flags = np.broadcast_to(np.asarray(value, dtype=bool), 3)
+    flags = np.asarray(value)
+    if flags.dtype.kind not in "biu" or flags.shape not in ((), (1,), (3,)):
+        raise ValueError(
+            f"pbc is one truth value, or one for each lattice vector; got {value!r}; write it as in "
+            "(True, True, False)"
+        )
+    flags = np.broadcast_to(flags.astype(bool), 3)
     return (bool(flags[0]), bool(flags[1]), bool(flags[2]))
 
 
@@ -183,7 +192,8 @@ def _lattice(cell: Any, pbc: tuple[bool, bool, bool]) -> np.ndarray | None:
     if any(pbc) and (lengths.min() < 1e-6 or span < 1e-6 * np.prod(lengths)):
         raise ValueError(
             f"the cell is singular: the lattice vectors that repeat (pbc {pbc}) span nothing; "
-            f"volume {abs(np.linalg.det(cell)):.3g} Å³, cell {cell.tolist()}"
+            f"volume {abs(np.linalg.det(cell)):.3g} Å³, cell {cell.tolist()}; give vectors that "
+            "span a volume, or set pbc to False where nothing repeats"
         )
     return _complete(cell, pbc)
 

@@ -70,7 +70,9 @@ def hdf5_records(path: Path, keys: Mapping[str, str]) -> Iterator[Record]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"{path}: this is no HDF5 file; {error}") from error
+        raise ValueError(
+            f"{path}: this is no HDF5 file; {error}; it is damaged or of another format"
+        ) from error
     with file:
         some = False
         for name, group in _groups(file, h5py.Group):

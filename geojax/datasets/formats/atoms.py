@@ -144,7 +144,9 @@ def database_records(path: Path) -> Iterator[Record]:
                 more += [Entry(k, "data", v) for k, v in row.data.items()]
                 yield record._replace(entries=(*record.entries, *more))
         except (sqlite3.Error, gzip.BadGzipFile, EOFError) as error:
-            raise ValueError(f"{path}: this is no ASE database; {error}") from error
+            raise ValueError(
+                f"{path}: this is no ASE database; {error}; it is damaged or of another format"
+            ) from error
 
 
 def _ase(name: str) -> Any:

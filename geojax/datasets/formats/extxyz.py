@@ -85,7 +85,8 @@ def _count(line: str, where: str, before: str) -> int:
     text = line.strip()
     if not text.isdecimal():
         raise ValueError(
-            f"{where}: a frame begins with its number of atoms; got {text[:40]!r}{before}"
+            f"{where}: a frame begins with its number of atoms; got {text[:40]!r}{before}; correct "
+            "the number that does not fit its lines"
         )
     return int(text)
 
@@ -100,7 +101,8 @@ def _record(where: str, path: str, number: int, header: str, rows: list[str]) ->
             raise ValueError(
                 f"{path}:{number + 1 + i}: an atom has {width} columns "
                 f"({', '.join(column.name for column in columns)}); got {len(row)}: "
-                f"{rows[i].strip()[:60]!r}; the frame of line {number - 1} says {len(rows)} atoms"
+                f"{rows[i].strip()[:60]!r}; the frame of line {number - 1} says {len(rows)} atoms; "
+                "correct the line, or the number"
             )
     arrays = {c.name: _array(c, tokens, f"{path}:{number + 1}", number + 1) for c in columns}
     cell = found.pop("Lattice", None)
@@ -111,7 +113,10 @@ def _record(where: str, path: str, number: int, header: str, rows: list[str]) ->
         raise ValueError(f'{path}:{number}: pbc is three of T and F, such as "T T F"; got {pbc!r}')
     species = _species(arrays, path, number + 1)
     if "pos" not in arrays or arrays["pos"].shape != (len(rows), 3):
-        raise ValueError(f"{path}:{number}: Properties need the positions, as pos:R:3")
+        raise ValueError(
+            f"{path}:{number}: Properties need the positions; got {', '.join(arrays)}; write them "
+            "as pos:R:3"
+        )
     info = [Entry(key, "info", value) for key, value in found.items()]
     more = [Entry(key, "array", a) for key, a in arrays.items() if key not in OWN_COLUMNS]
     cell = None if cell is None else cell.reshape(3, 3)
@@ -146,7 +151,9 @@ def _columns(text: str, where: str) -> list[Column]:
         )
     double = {name for name in names if names.count(name) > 1}
     if double:
-        raise ValueError(f"{where}: a column is there once; Properties have {sorted(double)} twice")
+        raise ValueError(
+            f"{where}: a column is there once; Properties have {sorted(double)} twice; rename one"
+        )
     stops = np.cumsum([int(c) for c in counts]).tolist()
     starts = [0, *stops[:-1]]
     return [Column(*column) for column in zip(names, types, starts, stops, strict=True)]
@@ -206,7 +213,8 @@ def _pairs(text: str, where: str) -> dict[str, Any]:
             raise ValueError(f"{where}: {match[0].strip()!r} is no JSON; {error}") from error
         if key in found and not _same(found[key], value):
             raise ValueError(
-                f"{where}: a key has one value; {key!r} is there with {found[key]!r} and {value!r}"
+                f"{where}: a key has one value; {key!r} is there with {found[key]!r} and "
+                f"{value!r}; keep one of them"
             )
         found[key] = value
         at = match.end()

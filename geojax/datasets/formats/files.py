@@ -91,7 +91,9 @@ def read(
     _check_named(path, chosen, seen)
     if not structures:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
-        raise ValueError(f"{path}: a file holds at least one structure; it has none{reasons}")
+        raise ValueError(
+            f"{path}: a file holds at least one structure; it has none{reasons}; write it again"
+        )
     if path.name.lower().endswith(ARRAYS):
         _check_units(path, {use.label for frame in uses for use in frame}, chosen)
     return Reading(tuple(structures), tally(path.name, structures, uses, rejected))

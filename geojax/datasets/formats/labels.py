@@ -166,7 +166,10 @@ def _bare(record: Record, rules: Rules) -> Structure:
         pbc=(x, y, z),
     )
     if len(bare) == 0:
-        raise ValueError("a structure has at least one atom; this one has none")
+        raise ValueError(
+            "a structure has at least one atom; this one has none; take the frame out, or give "
+            "skip_bad=True to leave such frames out"
+        )
     return bare
 
 
@@ -267,10 +270,16 @@ def _checked(label: str, key: str, value: Any, bare: Structure) -> np.ndarray:
     n = len(bare)
     if label == "energy":
         if array.size != 1:
-            raise ValueError(f"an energy is one number; {key} has shape {list(array.shape)}")
+            raise ValueError(
+                f"an energy is one number; {key} has shape {list(array.shape)}; name the key of "
+                "the total energy: keys={'energy': …}"
+            )
         array = array.reshape(())
     elif label == "forces" and array.shape != (n, 3):
-        raise ValueError(f"forces have shape [{n}, 3]; {key} has {list(array.shape)}")
+        raise ValueError(
+            f"forces have shape [{n}, 3]; {key} has {list(array.shape)}; write three components "
+            "for each atom, or name another key: keys={'forces': …}"
+        )
     elif label in ("stress", "virials"):
         array = full_stress(array, key)
     elif label == "hessian":
@@ -283,9 +292,11 @@ def _checked(label: str, key: str, value: Any, bare: Structure) -> np.ndarray:
         array = array.astype(np.float64)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+        place = f" at {where}" if where else ""
+        place += f" (atom {where[0]}, axis {'xyz'[where[1]]})" if label == "forces" else ""
         raise ValueError(
-            f"a label is finite; {key} has {array[tuple(where)]}{f' at {where}' if where else ''}; "
-            "take the frame out, or give skip_bad=True to leave such frames out"
+            f"a label is finite; {key} has {array[tuple(where)]}{place}; take the frame out, or "
+            "give skip_bad=True to leave such frames out"
         )
     return array
 
@@ -312,14 +323,14 @@ def full_stress(value: Float[np.ndarray, "*shape"], key: str = "stress") -> Floa
     if value.shape not in ((9,), (3, 3)):
         raise ValueError(
             "a stress is 6 numbers (xx yy zz yz xz xy), 9 numbers or a 3 × 3 matrix; "
-            f"{key} has shape {list(value.shape)}"
+            f"{key} has shape {list(value.shape)}; write it in one of these forms"
         )
     tensor = value.reshape(3, 3)
     skew = np.abs(tensor - tensor.T).max()
     if skew > 1e-3 * np.abs(tensor).max() + 1e-8:
         raise ValueError(
             f"a stress is symmetric; {key} differs from its transpose by {skew:.3g}; "
-            f"got {tensor.tolist()}"
+            f"got {tensor.tolist()}; check the order of its entries"
         )
     return (tensor + tensor.T) / 2
 
