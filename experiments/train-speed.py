@@ -1,12 +1,12 @@
 """How many structures per second does force training take, against mlip and mace-torch (BENCH B5)?
 
 The same frames (3BPA at 300 K, 27 atoms, cutoff 5 Å, batch 10), loss on energies and forces,
-AMSGrad, float32, one thread, the same run. mlip's NequIP and ours have the same widths: 2 layers, 64
-channels of degree 0 and 1, 8 Bessel functions, radial network [64, 64], readout 32. mlip counts more
-parameters because its last layer also makes vectors that its readout drops, and its first layer has
-a self-connection; ours make neither. mace-torch has no NequIP: its MACE (64 channels, lmax 1, body
-order 4) is a larger calculation and stands for what its users have. The peers live in environments
-of their own that the script makes.
+AMSGrad, float32, one thread, the same run. mlip's NequIP and ours have the same widths: 2 layers,
+64 channels of degree 0 and 1, 8 Bessel functions, radial network [64, 64], readout 32. mlip
+counts more parameters because its last layer also makes vectors that its readout drops, and its
+first layer has a self-connection; ours make neither. mace-torch has no NequIP: its MACE (64
+channels, lmax 1, body order 4) is a larger calculation and stands for what its users have. The
+peers live in environments of their own that the script makes.
 
   run:     python experiments/train-speed.py [--mlip PYTHON] [--mace PYTHON]
   time:    ten minutes

@@ -18,7 +18,7 @@ app = typer.Typer(
 
 ModelArg = Annotated[str, typer.Argument(help="a name, a model folder, or a .geojax file")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
-BAD_INPUT = (ValueError, KeyError, FileNotFoundError, ImportError, TypeError, OSError)
+BAD_INPUT = (ValueError, KeyError, ImportError, TypeError, OSError, FloatingPointError)
 
 
 @app.command()

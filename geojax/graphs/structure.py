@@ -167,8 +167,8 @@ def _pbc(value: Any) -> tuple[bool, bool, bool]:
     flags = np.asarray(value)
     if flags.dtype.kind not in "biu" or flags.shape not in ((), (1,), (3,)):
         raise ValueError(
-            f"pbc is one truth value, or one for each lattice vector; got {value!r}; write it as in "
-            "(True, True, False)"
+            f"pbc is one truth value, or one for each lattice vector; got {value!r}; write it as "
+            "in (True, True, False)"
         )
     flags = np.broadcast_to(flags.astype(bool), 3)
     return (bool(flags[0]), bool(flags[1]), bool(flags[2]))

@@ -8,6 +8,7 @@ import flax.linen as nn
 import numpy as np
 from e3nn_jax import IrrepsArray
 
+from geojax.elements import symbol
 from geojax.graphs import Graph, Sample
 from geojax.registry import Registry, did_you_mean
 
@@ -97,10 +98,11 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     if "elements" in fields:
         if not network.elements:
             changes["elements"] = tuple(found)
-        elif not set(found) <= set(network.elements):
+        elif unknown := sorted(set(found) - set(network.elements)):
             raise ValueError(
                 f"a network knows its elements; it was made for {list(network.elements)} and the "
-                f"data hold {sorted(set(found) - set(network.elements))} as well"
+                f"data hold {unknown} as well ({', '.join(map(symbol, unknown))}); give the network "
+                "all elements, or take the structures out"
             )
     if "average_neighbors" in fields and network.average_neighbors is None:
         edges = sum(int(s.graph.n_edge.sum()) for s in samples)

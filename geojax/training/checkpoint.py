@@ -113,7 +113,7 @@ class Checkpoints:
             except Damaged as error:
                 troubles.append(str(error))
         if troubles:
-            raise Damaged("; ".join(troubles))
+            raise Damaged(f"{'; '.join(troubles)}; start again in a new folder")
         raise FileNotFoundError(f"no checkpoint in {self.folder}")
 
     def _need(self, size: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from geojax.metrics import summary
+from geojax.registry import did_you_mean
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.chunks import Chunks
 from geojax.training.devices import put
@@ -25,6 +26,8 @@ from geojax.training.plan import Compilations, Plan
 from geojax.training.progress import Progress
 from geojax.training.signals import Signals, Stopped
 from geojax.training.state import TrainState
+
+DTYPES = ("float32", "float64")
 
 __all__ = ["Fit", "Options", "Prepared", "fit"]
 
@@ -47,6 +50,10 @@ class Options:
         data_limit: bytes of device memory for training data; more data go through in chunks.
         devices: over which a batch is dealt out; None: all there are.
         dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: a number out of its range.
+        KeyError: another dtype.
     """
 
     epochs: int = 100
@@ -61,6 +68,19 @@ class Options:
     data_limit: float | None = None
     devices: int | None = None
     dtype: str = "float32"
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is a count; got {getattr(self, name)}; give a whole number from 1 on"
+                )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is from 0 (no average) to below 1; got {self.ema}; try 0.99")
+        if self.dtype not in DTYPES:
+            raise KeyError(
+                f"training has no dtype {self.dtype!r}; {did_you_mean(self.dtype, DTYPES)}"
+            )
 
 
 class Prepared(NamedTuple):
@@ -270,9 +290,19 @@ def _not_finite(
     (folder / "not-finite.json").write_text(json.dumps(record))
     return FloatingPointError(
         f"the loss or its gradient is not finite at step {bad}; the batch holds the training "
-        f"structures {names}; the state before it is saved; look at these structures, or lower the "
-        "learning rate, or clip the gradient"
+        f"structures {names}{_largest_force(run, names)}; the state before it is saved; look at "
+        "these structures, or lower the learning rate, or clip the gradient"
     )
+
+
+def _largest_force(run: Prepared, names: list[int]) -> str:
+    """The largest force label among the structures, for people who look for a broken one."""
+    forces = {i: run.chunks.samples[i].labels.forces for i in names}
+    sizes = {i: float(np.abs(f).max()) for i, f in forces.items() if f is not None}
+    if not sizes:
+        return ""
+    worst = max(sizes, key=lambda i: np.nan_to_num(sizes[i], nan=np.inf))
+    return f"; the largest force label is {sizes[worst]:.3g} eV/Å, in structure {worst}"
 
 
 def _enforce(plan: Plan, seen: Compilations) -> None:

@@ -19,6 +19,8 @@ from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_l
 from geojax.model import Card, Model, references
 from geojax.networks import fit_to_data, to_table
 from geojax.potential import Output, predict_fn
+from geojax.registry import did_you_mean
+from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
 from geojax.training.losses import Term, terms_from_table
 from geojax.training.optimizer import Optimizer
@@ -29,6 +31,7 @@ __all__ = ["train"]
 
 T = TypeVar("T")
 
+LAYOUTS = ("list", "table")
 DERIVED = ("forces", "stress")
 FORCE_FIELD_LOSS = {"energy": 1.0, "forces": 10.0, "stress": 10.0}
 
@@ -67,16 +70,21 @@ def train(
         name: of the model; the data's name by default.
 
     Raises:
-        ValueError: the loss needs labels that no training structure has; the folder holds a run
-            with other settings; and whatever `prepare` and `fit` refuse.
+        KeyError: another layout.
+        ValueError: the loss needs labels that no training structure has; a structure is unsound or
+            has an element that no training structure has; the folder holds a run with other
+            settings, or one that is going on; and whatever `prepare` and `fit` refuse.
+        OSError: the folder cannot be written.
     """
+    if layout not in LAYOUTS:
+        raise KeyError(f"there is no edge layout {layout!r}; {did_you_mean(layout, LAYOUTS)}")
     compile_cache()
     console = console or Console(stderr=True)
     options = _changed(options or Options(), epochs=epochs, batch_size=batch_size)
     optimizer = _changed(optimizer or Optimizer(), learning_rate=learning_rate)
     outputs = tuple(outputs or (Output(),))
     terms = terms_from_table(loss or _default_loss(data.train, outputs))
-    _check_labels(terms, data.train, outputs)
+    _check_labels(terms, data, outputs)
     wanted = {term.property for term in terms}
     forces, stress = (name in wanted for name in DERIVED)
     card = Card(
@@ -93,15 +101,20 @@ def train(
     splits = {"train": data.train, "valid": data.valid}
     slots = None if layout == "list" else _slots(splits, network)
     samples = {
-        split: [_sample(s, network, card, wanted, slots) for s in structures]
+        split: _samples(split, structures, network, card, wanted, slots)
         for split, structures in splits.items()
     }
     network = fit_to_data(network, samples["train"])
+    fit_to_data(network, samples["valid"])  # refuses elements that are in no training structure
     if normalise:
         card = replace(card, outputs=_normalised(card, terms, samples["train"]))
     settings = _settings(network, card, terms, optimizer, options, layout)
-    with tempfile.TemporaryDirectory() as scratch, Compilations() as seen:
-        where = Path(folder or scratch)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        only_run(where := _made(Path(folder or scratch))),
+        jax.enable_x64(options.dtype == "float64"),
+        Compilations() as seen,
+    ):
         _remember(where, settings)
         predict = predict_fn(network, card.outputs, forces=forces, stress=stress)
         run = prepare(
@@ -148,19 +161,25 @@ def _default_loss(structures: Sequence[Structure], outputs: Sequence[Output]) ->
     return table
 
 
-def _check_labels(
-    terms: Sequence[Term], structures: Sequence[Structure], outputs: Sequence[Output]
-) -> None:
+def _check_labels(terms: Sequence[Term], data: Dataset, outputs: Sequence[Output]) -> None:
+    structures = data.train
     predicted = {output.name for output in outputs}
     if "energy" in predicted:
         predicted |= {"energies", *DERIVED}
     labelled = {name for s in structures for name in leaves(s.properties)}
+    validated = {name for s in data.valid for name in leaves(s.properties)}
     for term in terms:
         if term.property not in labelled:
             raise ValueError(
                 f"the loss needs labels; no training structure has {term.property!r}; there are: "
                 f"{', '.join(sorted(labelled)) or 'none'}; take it out of the loss, or name the "
                 "key that holds it when the data are read"
+            )
+        if data.valid and term.property not in validated:
+            raise ValueError(
+                f"the loss is measured on the validation set; no structure in it has "
+                f"{term.property!r}; there are: {', '.join(sorted(validated)) or 'none'}; hold out "
+                "labelled structures, or none"
             )
         if term.property not in predicted:
             raise ValueError(
@@ -182,6 +201,21 @@ def _E0s(how: Any, data: Dataset, outputs: Sequence[Output]) -> dict[int, float]
     if how == "auto":
         how = "isolated" if data.card.get("E0s") else "average"
     return reference_energies(data, how)
+
+
+def _samples(
+    split: str, structures: Sequence[Structure], network: Any, card: Card, wanted: set[str], slots
+) -> list[Sample]:
+    """The samples of a split; what is wrong with a structure is said with its number and file."""
+    samples = []
+    for number, structure in enumerate(structures):
+        try:
+            samples.append(_sample(structure, network, card, wanted, slots))
+        except ValueError as error:
+            origin = structure.info.get("origin")
+            place = f"{split} structure {number}" + (f" ({origin})" if origin else "")
+            raise ValueError(f"{place}: {error}") from error
+    return samples
 
 
 def _sample(
@@ -266,11 +300,22 @@ def _settings(network, card, terms, optimizer, options, layout) -> dict[str, Any
 FREE = ("checkpoint_seconds", "call_seconds")  # may change between two calls of one run
 
 
+def _made(folder: Path) -> Path:
+    """The folder, which is there and can be written to afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise OSError(
+            f"a run writes to a folder; {folder} cannot be one ({error.strerror}); choose another"
+        ) from error
+    return folder
+
+
 def _remember(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a run, or compare with those of the run that is there."""
     path = folder / "settings.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings, indent=1))
         return
     before = json.loads(path.read_text())

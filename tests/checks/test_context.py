@@ -51,6 +51,25 @@ def test_a_network_that_reads_inputs_needs_structures():
     assert set(context(Charged(), [given]).examples["crystal"].inputs["charge"]) <= {1, -1, 2}
 
 
+def test_an_atom_has_the_same_input_in_every_structure():
+    """Fragments add up, and atoms of dimers are those of the elements alone."""
+
+    @dataclass(frozen=True)
+    class Charged(Good):
+        def energies(self, params, graph):
+            return super().energies(params, graph) * graph.nodes["charge"]
+
+    given = Structure(np.eye(3), np.array([1, 6, 8]), inputs={"charge": np.array([1.0, -1, 2])})
+    found = context(Charged(), [given])
+    row = lambda *species: found.sample(Structure(np.eye(3)[: len(species)], np.array(species)))
+    first, second = row(1, 8).graph.nodes["charge"], row(8, 6, 1).graph.nodes["charge"]
+    assert first.tolist() == second[[2, 0]].tolist()
+    kept = found.sample(given.replace(inputs={"charge": np.array([5.0, 6, 7])})).graph
+    assert kept.nodes["charge"].tolist() == [5, 6, 7]
+    names = ("isolated atom", "extensivity", "cutoff", "beyond the cutoff", "finite")
+    assert all(CHECKS[name](found).passed for name in names)
+
+
 def test_rows_of_three_turn_unless_the_network_takes_them_for_scalars():
     inputs = {"velocity": np.ones((3, 3)), "colour": np.ones((3, 3)), "charge": np.ones(3)}
     given = Structure(np.eye(3), np.array([1, 6, 8]), inputs=inputs)
