@@ -78,7 +78,7 @@ def convert(value: T, source: str, target: str) -> T:
     if dimension != wanted:
         raise ValueError(
             f"only units of one dimension convert; got {source!r} ({dimension}) "
-            f"and {target!r} ({wanted})"
+            f"and {target!r} ({wanted}); name a unit of {wanted}"
         )
     return value * (one / other)  # pyright: ignore[reportOperatorIssue]
 

@@ -101,8 +101,8 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
         elif unknown := sorted(set(found) - set(network.elements)):
             raise ValueError(
                 f"a network knows its elements; it was made for {list(network.elements)} and the "
-                f"data hold {unknown} as well ({', '.join(map(symbol, unknown))}); give the network "
-                "all elements, or take the structures out"
+                f"data hold {unknown} as well ({', '.join(map(symbol, unknown))}); give the "
+                "network all elements, or take the structures out"
             )
     if "average_neighbors" in fields and network.average_neighbors is None:
         edges = sum(int(s.graph.n_edge.sum()) for s in samples)

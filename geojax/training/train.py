@@ -16,10 +16,11 @@ from geojax.assets import compile_cache
 from geojax.datasets import Dataset, reference_energies
 from geojax.elements import symbol
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
-from geojax.model import Card, Model, references
+from geojax.model import Card, Model, check_elements, references
 from geojax.networks import fit_to_data, to_table
 from geojax.potential import Output, predict_fn
 from geojax.registry import did_you_mean
+from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
 from geojax.training.losses import Term, terms_from_table
@@ -98,6 +99,7 @@ def train(
         dtype=options.dtype,
         data=_data_record(data),
     )
+    check_elements(card, data.valid)
     splits = {"train": data.train, "valid": data.valid}
     slots = None if layout == "list" else _slots(splits, network)
     samples = {
@@ -105,7 +107,6 @@ def train(
         for split, structures in splits.items()
     }
     network = fit_to_data(network, samples["train"])
-    fit_to_data(network, samples["valid"])  # refuses elements that are in no training structure
     if normalise:
         card = replace(card, outputs=_normalised(card, terms, samples["train"]))
     settings = _settings(network, card, terms, optimizer, options, layout)
@@ -137,7 +138,8 @@ def train(
         "device": jax.devices()[0].device_kind,
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax")},
     }
-    best = min(found.history, key=lambda line: line.get("valid.loss", line["loss"]), default={})
+    watched = History(where / "metrics.jsonl", options.watch).value
+    best = min(found.history, key=watched, default={})
     metrics = {k: v for k, v in best.items() if k.startswith("valid.")}
     return Model(network, found.params, replace(card, training=record, metrics=metrics))
 
@@ -191,7 +193,7 @@ def _check_labels(terms: Sequence[Term], data: Dataset, outputs: Sequence[Output
             if s.properties.stress is not None and not (all(s.pbc) and s.cell is not None):
                 raise ValueError(
                     "stress exists where three lattice vectors repeat; training structure "
-                    f"{number} has a stress label and pbc {s.pbc}"
+                    f"{number} has a stress label and pbc {s.pbc}; take the label out"
                 )
 
 

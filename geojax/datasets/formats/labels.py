@@ -38,6 +38,7 @@ OWN_UNITS = {  # what geojax computes in
     "stress": "eV/Å³",
     "virials": "eV",
 }
+KEPT = "kept in info"  # the remark on a key that is no label
 PLAIN_LABELS = ("energy", "forces", "stress", "virials", "energies", "hessian")
 GROUPS = ("targets", "node_targets")
 
@@ -150,7 +151,7 @@ def _build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
         use = uses.setdefault(entry, Use(entry.key, entry.kind, None))
         if use.label is None and entry.kind == "info" and _is_small(entry.value):
             info[entry.key] = entry.value
-            uses[entry] = use if use.remark else use._replace(remark="kept in info")
+            uses[entry] = use if use.remark else use._replace(remark=KEPT)
     properties = replace_leaves(Properties(), labels)
     return bare.replace(inputs=inputs, properties=properties, info=info), list(uses.values())
 
@@ -281,7 +282,7 @@ def _checked(label: str, key: str, value: Any, bare: Structure) -> np.ndarray:
             "for each atom, or name another key: keys={'forces': …}"
         )
     elif label in ("stress", "virials"):
-        array = full_stress(array, key)
+        array = full_stress(array.astype(np.float64), key)
     elif label == "hessian":
         if array.size != 9 * n * n:
             raise ValueError(f"a hessian has shape [{n}, 3, {n}, 3]; {key}: {list(array.shape)}")

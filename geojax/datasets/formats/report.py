@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 
-from geojax.datasets.formats.labels import Use
+from geojax.datasets.formats.labels import KEPT, Use
 from geojax.graphs import Structure
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def tally(
     counts = Counter(use for frame in uses for use in frame)
     labels = {use.label for use in counts}
     rows = [
-        KeyCount(u.key, u.kind, u.label, n, u.remark or _hint(u, labels)) for u, n in counts.items()
+        KeyCount(u.key, u.kind, u.label, n, _hint(u, labels) or u.remark) for u, n in counts.items()
     ]
     return LabelReport(
         source, len(structures), tuple(rows), tuple(rejected), tuple(suspicions(structures))
@@ -108,7 +108,7 @@ def tally(
 
 def _hint(use: Use, labels: set[str | None]) -> str:
     """What an ignored key may have been meant for."""
-    if use.label is not None:
+    if use.label is not None or use.remark not in ("", KEPT):
         return ""
     for label, pieces in NAMES.items():
         if label not in labels and any(piece in use.key.lower() for piece in pieces):
