@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 CUTOFF, CHANNELS, LAYERS, BATCH, FRAMES, STEPS, ROUNDS = 5.0, 64, 2, 10, 100, 4, 5
@@ -123,7 +124,8 @@ def mace_part(path: str) -> dict:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32)
-    frames = ase.io.read(path, ":")[: FRAMES - BATCH]
+    frames: Any = ase.io.read(path, ":")
+    frames = frames[: FRAMES - BATCH]
     table = tools.get_atomic_number_table_from_zs(z for atoms in frames for z in atoms.numbers)
     keys = data.KeySpecification(info_keys={"energy": "energy"}, arrays_keys={"forces": "forces"})
     for atoms in frames:

@@ -2,7 +2,15 @@
 
 from geojax.datasets import formats
 from geojax.datasets.acac import acac
-from geojax.datasets.dataset import DATASETS, Dataset, folder, from_files, load, split
+from geojax.datasets.dataset import (
+    DATASETS,
+    Dataset,
+    fingerprint,
+    folder,
+    from_files,
+    load,
+    split,
+)
 from geojax.datasets.e0s import AverageEnergies, average_energies, reference_energies
 from geojax.datasets.ethanol import ethanol
 from geojax.datasets.formats import LabelReport, Reading, from_ase, read, to_ase, write
@@ -24,6 +32,7 @@ __all__ = [
     "acac",
     "average_energies",
     "ethanol",
+    "fingerprint",
     "folder",
     "formats",
     "from_ase",

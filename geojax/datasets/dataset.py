@@ -1,5 +1,6 @@
 """`Dataset`: structures in three splits and a card; data sets by name or from files."""
 
+import hashlib
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,19 @@ import numpy as np
 from geojax.assets import PACKAGE
 from geojax.datasets.formats import LabelReport, Reading, read
 from geojax.elements import symbol
-from geojax.graphs import Structure
+from geojax.graphs import Structure, leaves
 from geojax.registry import Registry, did_you_mean
 
-__all__ = ["DATASETS", "Dataset", "folder", "from_files", "isolated_energies", "load", "split"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "fingerprint",
+    "folder",
+    "from_files",
+    "isolated_energies",
+    "load",
+    "split",
+]
 
 ISOLATED = ("isolatedatom", "isolated_atom", "isolated atom")
 
@@ -125,6 +135,24 @@ def split(
     edges = np.cumsum([0, *counts])
     parts = [np.sort(order[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     return tuple(tuple(structures[i] for i in part) for part in parts)
+
+
+def fingerprint(structures: Sequence[Structure]) -> str:
+    """SHA-256 of all numbers of the structures in order: geometry, species, inputs, labels."""
+    digest = hashlib.sha256()
+    for structure in structures:
+        values = {
+            "positions": structure.positions,
+            "species": structure.species,
+            "pbc": np.array(structure.pbc),
+            **({} if structure.cell is None else {"cell": structure.cell}),
+            **{f"inputs.{name}": structure.inputs[name] for name in sorted(structure.inputs)},
+            **leaves(structure.properties),
+        }
+        for name, value in values.items():
+            array = np.asarray(value, np.float64)
+            digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def isolated_energies(structures: Sequence[Structure]) -> dict[int, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from geojax.assets import compile_cache
-from geojax.datasets import Dataset, reference_energies
+from geojax.datasets import Dataset, fingerprint, reference_energies
 from geojax.elements import symbol
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
 from geojax.model import Card, Model, check_elements, references
@@ -281,6 +281,7 @@ def _data_record(data: Dataset) -> dict[str, Any]:
     return {
         "name": data.name,
         "counts": {split: len(getattr(data, split)) for split in ("train", "valid", "test")},
+        "sha256": {split: fingerprint(getattr(data, split)) for split in ("train", "valid")},
         **{key: data.card[key] for key in keep if key in data.card},
     }
 

@@ -165,43 +165,31 @@ def test_bad_frames_are_left_out_counted_and_listed_if_asked(tmp_path, name):
     assert 9 <= line <= 12  # of the third frame
 
 
+# fmt: off
 OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "named key that is not there": (
-        {"keys": {"energy": "REF_energy"}},
-        ValueError,
-        "the key 'REF_energy' was named for 'energy' and no frame has it; did you mean 'energy'",
-    ),
+        {"keys": {"energy": "REF_energy"}}, ValueError,
+        "the key 'REF_energy' was named for 'energy' and no frame has it; did you mean 'energy'"),
     "named key of wrong case": (
-        {"keys": {"energy": "Energy"}},
-        ValueError,
-        "the key 'Energy' was named .*; did you mean 'energy'. known: energy, forces",
-    ),
+        {"keys": {"energy": "Energy"}}, ValueError,
+        "the key 'Energy' was named .*; did you mean 'energy'. known: energy, forces"),
     "unknown label": (
-        {"keys": {"force": "forces"}},
-        KeyError,
-        "there is no label 'force'; did you mean 'forces'",
-    ),
+        {"keys": {"force": "forces"}}, KeyError,
+        "there is no label 'force'; did you mean 'forces'"),
     "missing input": (
-        {"inputs": {"charges": "q"}},
-        ValueError,
-        "the input 'charges' is read from 'q'; there are: energy, forces",
-    ),
+        {"inputs": {"charges": "q"}}, ValueError,
+        "the input 'charges' is read from 'q'; there are: energy, forces"),
     "unknown unit": (
-        {"units": {"energy": "kcal"}},
-        KeyError,
-        "units are stated by a known name; got 'kcal'; did you mean 'kcal/mol'.*known: .*Ha",
-    ),
+        {"units": {"energy": "kcal"}}, KeyError,
+        "units are stated by a known name; got 'kcal'; did you mean 'kcal/mol'.*known: .*Ha"),
     "unit of another dimension": (
-        {"units": {"energy": "kbar"}},
-        ValueError,
-        r"of one dimension convert; got 'kbar' \(pressure\) and 'eV' .*; name a unit of energy",
-    ),
+        {"units": {"energy": "kbar"}}, ValueError,
+        r"of one dimension convert; got 'kbar' \(pressure\) and 'eV' .*; name a unit of energy"),
     "unit of what has none": (
-        {"units": {"Forces": "eV/Å"}},
-        KeyError,
-        "units are stated of positions and of labels.*; got 'Forces'; did you mean 'forces'",
-    ),
+        {"units": {"Forces": "eV/Å"}}, KeyError,
+        "units are stated of positions and of labels.*; got 'Forces'; did you mean 'forces'"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -218,53 +206,38 @@ def npz(**arrays: Any) -> bytes:
     return stream.getvalue()
 
 
+# fmt: off
 KINDS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "truncated gzip": (
-        "a.xyz.gz",
-        lambda path: path.write_bytes(gzip.compress(FRAME.encode() * 99)[:90]),
-        "extended xyz is text .*ended before the end-of-stream marker.*; the file is damaged",
-    ),
+        "a.xyz.gz", lambda path: path.write_bytes(gzip.compress(FRAME.encode() * 99)[:90]),
+        "extended xyz is text .*ended before the end-of-stream marker.*; the file is damaged"),
     "text named gzip": (
-        "a.xyz.gz",
-        lambda path: path.write_text(FRAME),
-        "extended xyz is text .*; Not a gzipped file .*; the file is damaged or of another format",
-    ),
+        "a.xyz.gz", lambda path: path.write_text(FRAME),
+        "extended xyz is text .*; Not a gzipped file .*; the file is damaged or of another format"),
     "garbage named npz": (
-        "a.npz",
-        lambda path: path.write_bytes(bytes(range(256))),
-        "this is no npz file of plain arrays; .*save plain arrays",
-    ),
+        "a.npz", lambda path: path.write_bytes(bytes(range(256))),
+        "this is no npz file of plain arrays; .*save plain arrays"),
     "pickle in npz": (
-        "a.npz",
-        lambda path: path.write_bytes(npz(z=[8], R=np.array([{"a": 1}], dtype=object))),
-        "this is no npz file of plain arrays; .*pickled objects are not read, save plain arrays",
-    ),
+        "a.npz", lambda path: path.write_bytes(npz(z=[8], R=np.array([{"a": 1}], dtype=object))),
+        "this is no npz file of plain arrays; .*pickled objects are not read, save plain arrays"),
     "pickle named npz": (
-        "a.npz",
-        lambda path: path.write_bytes(pickle.dumps({"R": [1]})),
-        "this is no npz file of plain arrays; .*pickled objects are not read, save plain arrays",
-    ),
+        "a.npz", lambda path: path.write_bytes(pickle.dumps({"R": [1]})),
+        "this is no npz file of plain arrays; .*pickled objects are not read, save plain arrays"),
     "garbage named HDF5": (
-        "a.h5",
-        lambda path: path.write_bytes(bytes(range(256))),
-        "this is no HDF5 file; .*; it is damaged or of another format",
-    ),
+        "a.h5", lambda path: path.write_bytes(bytes(range(256))),
+        "this is no HDF5 file; .*; it is damaged or of another format"),
     "garbage named database": (
-        "a.db",
-        lambda path: path.write_bytes(bytes(range(256))),
-        "this is no ASE database; .*; it is damaged or of another format",
-    ),
+        "a.db", lambda path: path.write_bytes(bytes(range(256))),
+        "this is no ASE database; .*; it is damaged or of another format"),
     "unknown kind of file": (
-        "a.xzy",
-        lambda path: path.write_text(FRAME),
-        "told by the end of its name; did you mean '.xyz'",
-    ),
+        "a.xzy", lambda path: path.write_text(FRAME),
+        "told by the end of its name; did you mean '.xyz'"),
     "units not stated": (
         "A.NPZ",  # also where the name is in capitals
         lambda path: path.write_bytes(npz(z=[8], R=np.zeros((1, 1, 3)), E=[1.0])),
-        "files of arrays do not say their units and none is guessed; state those of energy, pos",
-    ),
+        "files of arrays do not say their units and none is guessed; state those of energy, pos"),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geojax.datasets import DATASETS, Dataset, folder, from_files, load, split, write
+from geojax.datasets import DATASETS, Dataset, fingerprint, folder, from_files, load, split, write
 from geojax.datasets.dataset import existing, isolated_energies
 from geojax.graphs import Properties, Structure
 
@@ -126,3 +126,18 @@ def test_a_missing_file_is_named_with_what_is_there(tmp_path):
     assert existing(tmp_path / "train.xyz", "why") == tmp_path / "train.xyz"
     with pytest.raises(FileNotFoundError, match="no test.xyz in .*; ask for it; there: train.xyz"):
         existing(tmp_path / "test.xyz", "ask for it")
+
+
+def test_every_number_and_the_order_are_in_the_fingerprint():
+    frames = dimers(3)
+    changed = [
+        frames[::-1],
+        frames[:2],
+        [*frames[:2], frames[2].replace(positions=frames[2].positions + 1e-12)],
+        [*frames[:2], frames[2].replace(species=np.array([1, 2]))],
+        [*frames[:2], frames[2].replace(properties=Properties(-31.0))],
+        [*frames[:2], frames[2].replace(inputs={"charges": np.zeros(2)})],
+        [*frames[:2], frames[2].replace(cell=np.eye(3) * 9, pbc=(True, True, True))],
+    ]
+    assert fingerprint(frames) == fingerprint(dimers(3))
+    assert len({fingerprint(frames), *map(fingerprint, changed)}) == 1 + len(changed)

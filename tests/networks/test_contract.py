@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, dict]] = {
     "nequip": {
         "": {"channels": 4, "layers": 3, "radial_width": 8},
         "natural": {"channels": (6, 4, 2), "lmax": 2, "layers": 2, "parity": False},
-        "chiral": {"channels": 4, "layers": 2, "parity": False, "chiral": True},
+        "chiral": {"channels": 4, "layers": 3, "parity": False, "chiral": True},
     },
 }
 # Fields with which the network puts out more than scalars.
@@ -73,7 +73,7 @@ def parameters(network, graph, dtype="float64"):
     """Drawn by numpy: to compile every initialiser would take longer than a test."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), graph)
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=0.6, size=x.shape), dtype), shapes)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=1.5, size=x.shape), dtype), shapes)
 
 
 class Run(NamedTuple):

@@ -43,7 +43,7 @@ def test_an_unmeasured_metric_is_named_with_those_measured(tmp_path):
 def test_plateaus_come_once_every_patience(tmp_path):
     history = History(tmp_path / "a.jsonl")
     seen = []
-    for epoch, loss in enumerate((1.0, 2, 2, 2, 2, 0.5, 2, 2)):
+    for epoch, loss in enumerate((1.0, 2.0, 2.0, 2.0, 2.0, 0.5, 2.0, 2.0)):
         history.add({"epoch": epoch, "loss": loss})
         seen.append(history.reached_plateau(2))
     assert seen == [False, False, True, False, True, False, False, True]

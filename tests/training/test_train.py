@@ -103,6 +103,7 @@ def test_the_card_says_what_the_model_is(model):
     assert card.data == {
         "name": "springs",
         "counts": {"train": 11, "valid": 4, "test": 1},
+        "sha256": {"train": fingerprint(DATA.train), "valid": fingerprint(DATA.valid)},
         "licence": "none needed",
         "level": "exact",
     }
@@ -192,6 +193,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(model, tmp_path, monk
         (dict(E0s={"H": -10.0, "O": -401.0}), "outputs, E0s"),
         (dict(layout="table"), "layout"),
         (dict(data=replace(DATA, train=DATA.train[:-1])), "data"),
+        (dict(data=replace(DATA, train=DATA.train[::-1])), "data"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
