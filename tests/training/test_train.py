@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from geojax.datasets import Dataset, load
+from geojax.datasets import Dataset, fingerprint, load
 from geojax.graphs import Properties, Structure
 from geojax.model import Model
 from geojax.networks import EGNN
