@@ -196,7 +196,8 @@ def main() -> None:
     ratios = {
         name: best / s["median"] for name, s in speeds.items() if not name.startswith("geojax")
     }
-    write("egnn-speed", {"steps_per_second": speeds, "ratios": ratios, "targets": [3.0, 2.0]})
+    found = {"steps_per_second": speeds, "ratios": ratios, "targets": [3.0, 2.0]}
+    write("egnn-speed", found, "python experiments/egnn-speed.py")
     print(json.dumps({"steps_per_second": speeds, "ratios": ratios}, indent=1))
 
 

@@ -1,7 +1,7 @@
 """How does the error of the dipole moment fall with the number of QM9 training molecules?
 
-The 12,000-molecule subset: the first n of 10,000 for training; of the other 2000, the first half
-chooses the epoch and the second half is the test set.
+The 12,000-molecule subset: n of 10,000 for training; of the other 2000, a random half chooses the
+epoch and the other half is the test set.
 
 run:     python experiments/qm9-curve.py
 time:    half an hour on two CPU cores
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from results import write
 
-from geojax import config
+from geojax import config, datasets
 from geojax.metrics import constant_baseline
 from geojax.training import train
 
@@ -29,8 +29,8 @@ def main() -> None:
     curve, baseline = {}, 0.0
     for size in SIZES:
         data = config.data_of({**study.data, "n_train": size})
-        half = len(data.valid) // 2
-        data = replace(data, valid=data.valid[:half], test=data.valid[half:])
+        valid, test = datasets.split(data.valid, [0.5, -1])
+        data = replace(data, valid=valid, test=test)
         # as many steps for few molecules as for many
         epochs = study.options.epochs * SIZES[-1] // size
         model = train(

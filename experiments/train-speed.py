@@ -237,7 +237,7 @@ def main() -> None:
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
     }
-    found: dict[str, dict] = {name: {"parameters": 0, "rates": []} for name in PARTS}
+    measured: dict[str, dict] = {name: {"parameters": 0, "rates": []} for name in PARTS}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "frames.xyz")
         _write_frames(path, datasets.load("3bpa").train[:FRAMES])
@@ -251,8 +251,8 @@ def main() -> None:
                     print(f"{name}: {run.stderr.strip().splitlines()[-1]}")
                     continue
                 result = json.loads(run.stdout.splitlines()[-1])
-                found[name]["parameters"] = result["parameters"]
-                found[name]["rates"] += result["rates"]
+                measured[name]["parameters"] = result["parameters"]
+                measured[name]["rates"] += result["rates"]
                 print(name, [round(r, 2) for r in result["rates"]], flush=True)
     speeds = {
         name: {
@@ -261,15 +261,13 @@ def main() -> None:
             "quartiles": quantiles(f["rates"], n=4)[::2],
             "runs": len(f["rates"]),
         }
-        for name, f in found.items()
+        for name, f in measured.items()
         if f["rates"]
     }
     mine = speeds["geojax NequIP"]["median"]
     ratios = {n: mine / s["median"] for n, s in speeds.items() if not n.startswith("geojax")}
-    write(
-        "train-speed",
-        {"structures_per_second": speeds, "ratios": ratios, "targets": {"mlip NequIP": 3.0}},
-    )
+    found = {"structures_per_second": speeds, "ratios": ratios, "targets": {"mlip NequIP": 3.0}}
+    write("train-speed", found, f"python experiments/train-speed.py --rounds {arguments.rounds}")
     print(json.dumps({"structures_per_second": speeds, "ratios": ratios}, indent=1))
 
 

@@ -65,7 +65,8 @@ def qm9(
         targets: only these of the 15; all by default.
         subtract_atoms: U0, U, H and G relative to the free atoms (atomisation energies, negative).
         full: all 130,831 molecules in the EGNN split of 100,000 / 17,748 / 13,083.
-        n_train: only the first so many training molecules.
+        n_train: only so many training molecules, chosen at random, the same ones every time and
+            among those of every larger number.
 
     Raises:
         KeyError: an unknown target.
@@ -83,8 +84,10 @@ def qm9(
     train, valid, test = (np.flatnonzero(splits == number) for number in range(3))
     if n_train is not None and not 0 < n_train <= len(train):
         raise ValueError(f"n_train is 1 to {len(train)}; got {n_train}")
+    if n_train is not None:  # the file is sorted by size
+        train = np.sort(np.random.default_rng(0).permutation(train)[:n_train])
     values = _values(found, names, subtract_atoms)
-    parts = [_structures(found, values, which) for which in (train[:n_train], valid, test)]
+    parts = [_structures(found, values, which) for which in (train, valid, test)]
     card = CARD | {"subtract_atoms": subtract_atoms}
     return Dataset("qm9", *parts, card=card)
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 
 from geojax.graphs.structure import Structure
 
@@ -198,7 +196,7 @@ def _refuse_coincident(structure: Structure, edges: Edges, lengths: np.ndarray) 
 
 
 def _all_pairs(structure: Structure, x: np.ndarray, cutoff: float) -> Edges:
-    lengths = cdist(x, x)
+    lengths = np.linalg.norm(x[:, None] - x, axis=-1)
     near = lengths <= cutoff
     np.fill_diagonal(near, False)
     receivers, senders = (index.astype(np.int32) for index in np.nonzero(near))
@@ -293,6 +291,8 @@ def _nearest_in_space(structure: Structure, x: np.ndarray, nearest: int, cutoff:
     count = min(nearest, n - 1)
     if count < 1:
         return Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), np.int32))
+    from scipy.spatial import KDTree  # here: importing it takes a fifth of a second
+
     found = KDTree(x).query(x, k=count + 1)
     lengths, senders = np.asarray(found[0]), np.asarray(found[1])
     other = senders != np.arange(n)[:, None]

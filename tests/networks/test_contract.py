@@ -26,7 +26,7 @@ EQUAL = {"float64": (1e-12, 1e-11), "float32": (1e-5, 5e-5)}  # energy, forces; 
 CASES: dict[str, dict[str, dict]] = {
     "egnn": {"": {"channels": 8, "layers": 2}},
     "nequip": {
-        "": {"channels": 4, "layers": 3, "radial_width": 8},
+        "": {"channels": 4, "layers": 2, "radial_width": 8},
         "natural": {"channels": (6, 4, 2), "lmax": 2, "layers": 2, "parity": False},
         "chiral": {"channels": 4, "layers": 3, "parity": False, "chiral": True},
     },
@@ -42,6 +42,12 @@ NOT_ZERO_ALONE = {"egnn"}
 VARIANTS = [(name, variant) for name in NETWORKS for variant in CASES.get(name, {"": {}})]
 every_variant = pytest.mark.parametrize(
     "case", VARIANTS, ids=["-".join(filter(None, case)) for case in VARIANTS]
+)
+# Of the slower promises, `make test` tries each network once and `make test-all` every variant.
+every_variant_if_asked = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * bool(case[1])) for case in VARIANTS],
+    ids=["-".join(filter(None, case)) for case in VARIANTS],
 )
 every_network = pytest.mark.parametrize("case", [(name, "") for name in NETWORKS], ids=NETWORKS)
 
@@ -183,7 +189,7 @@ def test_the_order_of_nodes_and_edges_means_nothing(case, dtype):
         close(after, before, tolerance)
 
 
-@every_variant
+@every_variant_if_asked
 def test_padding_changes_nothing(case, dtype):
     run = ready(case, dtype)
     tolerance = {"float64": 1e-13, "float32": 2e-5}[dtype]
@@ -217,7 +223,7 @@ def test_graphs_of_a_batch_do_not_touch_each_other(case, x64):
     assert gradient[:7].any() and not gradient[7:].any()
 
 
-@every_variant
+@every_variant_if_asked
 def test_nothing_jumps_at_the_cutoff(case, x64):
     """An atom leaves the neighbourhood of a bonded pair: energy, force and its derivative."""
     run = ready(case)
@@ -246,7 +252,7 @@ SHAPES = {
 }
 
 
-@every_variant
+@every_variant_if_asked
 def test_derivatives_are_finite_to_third_order(case, x64):
     """Also of padding edges, whose length is zero: they are in every one of these graphs."""
     run = ready(case)
@@ -280,7 +286,7 @@ def test_coincident_points_have_finite_forces(case, x64):
     assert np.isfinite(forces).all()
 
 
-@every_variant
+@every_variant_if_asked
 def test_both_layouts_of_edges_give_the_same(case, x64):
     run = ready(case)
     lists = graph_of(molecule(), molecule(5, seed=2))
