@@ -57,6 +57,7 @@ def test_results_name_their_origin(path):
     assert {"command", "machine", "date"} <= set(found)
     assert date.fromisoformat(found["date"][:10]).year >= 2024
     assert all(isinstance(found[key], str) and found[key] for key in ("command", "machine"))
+    assert not re.search(r"(^|[\s='\"])/", found["command"]), "a command names no path of a machine"
 
 
 def test_a_head_that_lacks_something_is_seen():
