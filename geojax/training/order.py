@@ -75,9 +75,10 @@ def fit_order(
     whole = np.zeros((steps * batch_size, 2), np.int64)
     whole[: len(sizes)] = np.asarray(sizes)
     whole[: len(sizes)] = whole[: len(sizes)][np.argsort(whole[: len(sizes), 1], kind="stable")]
-    bounds = {s: _bound(whole, s, batch_size, devices) for s in (1, batch_size)}
-    strata = 1 if bounds[1][1] <= 1.1 * bounds[batch_size][1] else batch_size
-    nodes, edges = bounds[strata]
+    # the choice does not look at the devices, so that any number of them sees the same batches
+    plain, dealt = (_bound(whole, s, batch_size, 1)[1] for s in (1, batch_size))
+    strata = 1 if plain <= 1.1 * dealt else batch_size
+    nodes, edges = _bound(whole, strata, batch_size, devices)
     n_node = _rounded(nodes + 1)
     n_edge = n_node * slots if slots is not None else _rounded(max(edges, 1))
     return Order(
