@@ -28,6 +28,7 @@ from geojax.graphs import (
     to_receivers,
     volumes,
 )
+from geojax.nn import zbl
 
 __all__ = [
     "Output",
@@ -57,6 +58,7 @@ class Output:
             that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
         relative_to: a node input that the output is counted from, such as "positions".
         unit: of the result, for reports.
+        zbl: add the repulsion of close nuclei to the energy (see `nn.zbl`).
     """
 
     name: str = "energy"
@@ -66,6 +68,7 @@ class Output:
     shift: float = 0.0
     relative_to: str = ""
     unit: str = "eV"
+    zbl: bool = False
 
     def __post_init__(self):
         kind, _, key = self.name.partition(".")
@@ -83,6 +86,8 @@ class Output:
             raise ValueError(f"pool is one of {', '.join(POOLS)}; got {self.pool!r}")
         if self.relative_to and kind != "node_targets":
             raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
+        if self.zbl and self.name != "energy":
+            raise ValueError(f"only an energy has zbl repulsion added; got {self.name!r}")
 
 
 def pool(x: Float[Array, "node d"], graph: Graph, how: str = "sum") -> Float[Array, "graph d"]:
@@ -216,6 +221,8 @@ def predict_fn(
         node_energies = values[:, slices["energy"]][:, 0] * energy.scale
         if energy.shift:
             node_energies = node_energies + energy.shift * _coordinated(graph, network.cutoff)
+        if energy.zbl:
+            node_energies = node_energies + zbl(graph, network.cutoff)
         return jnp.where(node_mask(graph), node_energies, 0), others(values, graph)
 
     def predict(params: Any, graph: Graph) -> Properties:

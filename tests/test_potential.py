@@ -167,3 +167,20 @@ def test_outputs_take_slices_in_order():
 def test_outputs_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_zbl_keeps_atoms_apart_and_leaves_the_rest_alone(x64):
+    plain, safe = (
+        jax.jit(predict_fn(Springs(), [Output(zbl=z)], forces=True)) for z in (False, True)
+    )
+    near, far = (
+        graph_of(Structure(np.array([[0, 0, 0], [0, 0, r]]), np.full(2, 14))) for r in (0.2, 2.8)
+    )
+    assert safe(2.0, near).energy[0] > plain(2.0, near).energy[0] + 500
+    assert safe(2.0, near).forces[0, 2] < -1000
+    jax.tree.map(np.testing.assert_array_equal, safe(2.0, far), plain(2.0, far))
+
+
+def test_only_an_energy_has_zbl():
+    with pytest.raises(ValueError, match="only an energy has zbl repulsion added; got 'targets.a'"):
+        Output("targets.a", zbl=True)

@@ -1,4 +1,4 @@
-"""Layers: functions of distance, dense and equivariant linear maps, gates, messages."""
+"""Layers: radial functions, dense and equivariant linear maps, gates, messages, repulsion."""
 
 from geojax.nn.activation import ACTIVATIONS, Activation, activate, second_moment
 from geojax.nn.dense import MLP, Dense
@@ -6,6 +6,7 @@ from geojax.nn.gate import gate, gate_widths
 from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear
 from geojax.nn.message import Part, convolve, convolve_blocks, irrep, plan, weight_count
 from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
+from geojax.nn.repulsion import zbl
 from geojax.nn.species import one_hot_species
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "one_hot_species",
     "polynomial_envelope",
     "second_moment",
+    "zbl",
 ]

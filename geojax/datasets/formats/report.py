@@ -136,7 +136,10 @@ def suspicions(structures: Sequence[Structure]) -> list[str]:
         found.append(f"the largest stress is {max(stress):.3g} eV/Å³: is it kbar or GPa?")
     close = [s.info.get("origin", "") for s in structures if _closest(s) < CLOSE]
     if close:
-        found.append(f"{len(close)} structures have atoms nearer than {CLOSE} Å; first: {close[0]}")
+        found.append(
+            f"{len(close)} structures have atoms nearer than {CLOSE} Å; first: {close[0]}; remove "
+            "them, or let the energy have its pair repulsion: Output(zbl=True)"
+        )
     return found
 
 
