@@ -36,7 +36,7 @@ def train(
     where = folder or Path("runs") / study.name
     model, results = run(study, where, _console())
     zoo.save(model, where / "model")
-    _show_errors(study.name, results.get("test", {}), results.get("baseline"))
+    _show_results(results)
     _write(to_json, results)
     _say(f"model saved in {where / 'model'}")
 
@@ -197,6 +197,13 @@ def _structures(source: str, split: str) -> tuple[Any, Any]:
         return found, found
     chosen = datasets.load(source)
     return getattr(chosen, split), chosen.train
+
+
+def _show_results(results: dict[str, Any]) -> None:
+    """Test errors; without a test set those that chose the parameters, and it says so."""
+    split = "test" if "test" in results else "valid"
+    errors = {key.removeprefix("valid."): value for key, value in results[split].items()}
+    _show_errors(f"{results['name']}, {split}", errors, results.get("baseline"))
 
 
 def _show_errors(title: str, errors: dict[str, float], baseline: dict[str, float] | None) -> None:

@@ -93,3 +93,11 @@ def test_json_is_written(tmp_path: Path):
     cli._write(tmp_path / "x.json", {"a": 1})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     cli._write(None, {})
+
+
+def test_without_a_test_set_validation_errors_are_shown_as_such(capsys: pytest.CaptureFixture[str]):
+    results = {"name": "mine", "valid": {"valid.forces.mae": 0.0123}}
+    cli._show_results(results)
+    assert "mine, valid" in (shown := capsys.readouterr().out) and "12.3 meV/Å" in shown
+    cli._show_results(results | {"test": {"forces.mae": 0.0456}, "baseline": {"forces.mae": 1.0}})
+    assert "mine, test" in (shown := capsys.readouterr().out) and "45.6 meV/Å" in shown

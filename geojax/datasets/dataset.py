@@ -205,7 +205,7 @@ def from_files(
         seed: of the random split.
 
     Raises:
-        as `formats.read` and `split`.
+        ValueError: E0s are no file; and as `formats.read` and `split`.
     """
     options = {"keys": keys, "units": units, "inputs": inputs, "skip_bad": skip_bad}
     readings = {"train": read(train, **options)}
@@ -215,6 +215,11 @@ def from_files(
     alone = [s for s in readings["train"].structures if _is_isolated(s)]
     rest = [s for s in readings["train"].structures if not _is_isolated(s)]
     if E0s is not None:
+        if not Path(E0s).suffix and not Path(E0s).exists():
+            raise ValueError(
+                f"E0s of a data set are a file of isolated atoms; got {str(E0s)!r}; a way to find "
+                "them is an argument of train, in a study: [train] E0s = …"
+            )
         readings["E0s"] = read(E0s, units=units)
         alone = list(readings["E0s"].structures)
     sizes = [0 if isinstance(size, str | Path) else size for size in (valid, test)]

@@ -15,7 +15,7 @@ from geojax.registry import did_you_mean
 
 __all__ = ["AverageEnergies", "average_energies", "reference_energies"]
 
-HOW = ("isolated", "average")
+HOW = ("isolated", "average", "ridge")
 SINGULAR = 1e-8  # of the largest singular value
 
 
@@ -25,7 +25,7 @@ class AverageEnergies(NamedTuple):
     Attributes:
         E0s: atomic number -> energy [eV].
         rmse: [eV/atom], what composition alone leaves unexplained.
-        rank: of the composition matrix; the number of elements.
+        rank: of the composition matrix; the number of elements if all can be told apart.
     """
 
     E0s: dict[int, float]
@@ -38,8 +38,10 @@ def reference_energies(data: Dataset, how: str | Mapping[int | str, float]) -> d
 
     Args:
         data: with "isolated", its card has the energies of isolated atoms.
-        how: "isolated", "average" (least squares over the compositions of the training structures)
-            or a table by symbol or atomic number.
+        how: "isolated", "average" (least squares over the compositions of the training structures),
+            "ridge" (the same where compositions do not tell all elements apart: of all E0s that fit
+            equally well the smallest ones; an isolated atom has no meaningful energy then) or a
+            table by symbol or atomic number.
 
     Raises:
         ValueError: no energies of isolated atoms, an element without one, or compositions that do
@@ -47,8 +49,9 @@ def reference_energies(data: Dataset, how: str | Mapping[int | str, float]) -> d
         KeyError: another word, or an unknown element in the table.
     """
     elements = sorted({int(z) for s in (*data.train, *data.valid) for z in np.unique(s.species)})
-    if how == "average":
-        return _pick(average_energies(data.train).E0s, elements, "the training structures")
+    if how in ("average", "ridge"):
+        found = average_energies(data.train, ridge=how == "ridge")
+        return _pick(found.E0s, elements, "the training structures")
     if how == "isolated":
         table = data.card.get("E0s")
         if not table:
@@ -59,7 +62,8 @@ def reference_energies(data: Dataset, how: str | Mapping[int | str, float]) -> d
         return _pick(table, elements, f"the isolated atoms of data set {data.name!r}")
     if isinstance(how, str):
         raise KeyError(
-            f"E0s are 'isolated', 'average' or a table; got {how!r}; {did_you_mean(how, HOW)}"
+            f"E0s are 'isolated', 'average', 'ridge' or a table; got {how!r}; "
+            f"{did_you_mean(how, HOW)}"
         )
     return _pick(how, elements, "the table of E0s")
 
@@ -80,10 +84,14 @@ def _pick(
     return {z: known[z] for z in elements}
 
 
-def average_energies(structures: Sequence[Structure]) -> AverageEnergies:
+def average_energies(structures: Sequence[Structure], *, ridge: bool = False) -> AverageEnergies:
     """The E0s that best explain the energies per atom of structures by composition alone.
 
     Minimises Σ ((E - Σ_z n_z E0_z) / n)². Structures without an energy do not count.
+
+    Args:
+        ridge: where several E0s fit equally well, take those of least Σ E0² (the limit of ridge
+            regression) in place of refusing.
 
     Raises:
         ValueError: no structure has an energy, or the compositions do not tell all elements apart
@@ -99,15 +107,16 @@ def average_energies(structures: Sequence[Structure]) -> AverageEnergies:
     energies = np.array([float(s.properties.energy) for s in labelled]) / sizes
     _, singular, axes = np.linalg.svd(shares, full_matrices=True)
     rank = int((singular > SINGULAR * singular[0]).sum())
-    if rank < len(elements):
+    if rank < len(elements) and not ridge:
         mixed = (np.abs(axes[rank:]) > 1e-6).any(0)
         names = [symbol(int(z)) for z in elements[mixed]]
         raise ValueError(
             f"E0s 'average' need structures of different compositions; {', '.join(names)} cannot "
             f"be told apart: {len(elements)} elements but only {rank} independent compositions "
-            f"among {len(labelled)} structures; give E0s='isolated' or a table for them"
+            f"among {len(labelled)} structures; give E0s='isolated' with the energies of isolated "
+            "atoms, a table for them, or E0s='ridge' if isolated atoms do not matter"
         )
-    solution = np.linalg.lstsq(shares, energies, rcond=None)[0]
+    solution = np.linalg.lstsq(shares, energies, rcond=SINGULAR)[0]
     rmse = float(np.sqrt(np.mean((shares @ solution - energies) ** 2)))
     table = {int(z): float(e) for z, e in zip(elements, solution, strict=True)}
     return AverageEnergies(table, rmse, rank)

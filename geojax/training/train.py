@@ -63,8 +63,8 @@ def train(
         epochs, batch_size, learning_rate: in place of those in `options` and `optimizer`.
         loss: as `losses.terms_from_table`; the labelled energy, forces and stress by default.
         outputs: what the network's output means; an energy by default.
-        E0s: "isolated", "average", an explicit table, or "auto": isolated where the data bring
-        them.
+        E0s: "isolated", "average", "ridge", an explicit table (see `reference_energies`), or
+            "auto": isolated where the data bring them, otherwise average.
         normalise: set scale and shift of outputs that have none from the training labels.
         layout: of the edges, "list" or "table" (see `graphs.messages`).
         folder: of the run; a run that is there already is continued. A temporary one by default.

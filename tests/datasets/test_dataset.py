@@ -89,6 +89,10 @@ def test_a_file_may_give_the_isolated_atoms(tmp_path):
     data = from_files(tmp_path / "mine.xyz", E0s=tmp_path / "atoms.xyz", name="hydrogen")
     assert data.card["E0s"] == {1: -13.5} and data.name == "hydrogen"
     assert from_files(tmp_path / "mine.xyz").card["E0s"] is None
+    with pytest.raises(
+        ValueError, match="file of isolated atoms; got 'average'; .* \\[train\\] E0s"
+    ):
+        from_files(tmp_path / "mine.xyz", E0s="average")
 
 
 def test_single_atoms_that_are_not_marked_are_trained_on(tmp_path):

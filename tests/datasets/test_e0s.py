@@ -46,8 +46,19 @@ def test_elements_that_cannot_be_told_apart_are_named():
     with pytest.raises(ValueError, match="H, O cannot be told apart: 2 elements but only 1 indep"):
         average_energies(ALIKE)
     some = [*ALIKE, molecule(6, 6)]  # C is determined, H and O are not
-    with pytest.raises(ValueError, match=r"; H, O cannot .*give E0s='isolated' or a table"):
+    with pytest.raises(
+        ValueError, match=r"; H, O cannot .*give E0s='isolated' with .* or E0s='ridge'"
+    ):
         average_energies(some)
+
+
+def test_on_request_the_smallest_energies_that_fit_are_taken():
+    found = average_energies(ALIKE, ridge=True)
+    assert (found.rank, found.rmse) == (1, pytest.approx(0, abs=1e-9))
+    total = 2 * TRUTH[1] + TRUTH[8]
+    assert found.E0s == pytest.approx({1: 2 * total / 5, 8: total / 5})
+    assert reference_energies(data(ALIKE), "ridge") == found.E0s
+    assert average_energies(MIXED, ridge=True).E0s == pytest.approx(TRUTH, abs=1e-8)
 
 
 def test_isolated_atoms_come_from_the_card():
