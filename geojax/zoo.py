@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 from safetensors.numpy import load_file, save_file
 
 from geojax.assets import folder
@@ -115,7 +116,7 @@ def _describe_run(place: Path) -> list[Any]:
 def _table(title: str, rows: Mapping[str, Any]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
-        table.add_row(str(name), str(value))
+        table.add_row(Text(str(name)), Text(str(value)))  # as text: brackets are no markup
     return table
 
 

@@ -29,7 +29,8 @@ def test_artifacts_load_too(energy_model, tmp_path):  # noqa: F811
     console = Console(record=True, width=120)
     for part in zoo.describe(str(path)):
         console.print(part)
-    assert "egnn" in console.export_text()
+    text = console.export_text()
+    assert "egnn" in text and "energy [eV]" in text and "E0s [eV]" in text
 
 
 def test_damaged_weights_are_refused(energy_model, tmp_path):  # noqa: F811
