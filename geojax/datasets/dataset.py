@@ -201,7 +201,7 @@ def from_files(
             where there is one.
         name: the name of the training file by default.
         E0s: a file of isolated atoms.
-        keys, units, inputs, skip_bad: see `formats.read`.
+        keys, units, inputs, skip_bad: see `formats.read`; of all files, also that of `E0s`.
         seed: of the random split.
 
     Raises:
@@ -220,7 +220,8 @@ def from_files(
                 f"E0s of a data set are a file of isolated atoms; got {str(E0s)!r}; a way to find "
                 "them is an argument of train, in a study: [train] E0s = …"
             )
-        readings["E0s"] = read(E0s, units=units)
+        named = {label: key for label, key in (keys or {}).items() if label == "energy"}
+        readings["E0s"] = read(E0s, keys=named, units=units)
         alone = list(readings["E0s"].structures)
     sizes = [0 if isinstance(size, str | Path) else size for size in (valid, test)]
     parts = dict(zip(("train", "valid", "test"), split(rest, [-1, *sizes], seed), strict=True))

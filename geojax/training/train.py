@@ -35,6 +35,7 @@ T = TypeVar("T")
 LAYOUTS = ("list", "table")
 DERIVED = ("forces", "stress")
 FORCE_FIELD_LOSS = {"energy": 1.0, "forces": 10.0, "stress": 10.0}
+LARGEST_BINDING = 20  # [eV/atom], twice that of the strongest crystals
 
 
 def train(
@@ -106,6 +107,7 @@ def train(
         split: _samples(split, structures, network, card, wanted, slots)
         for split, structures in splits.items()
     }
+    _show_E0s(card, samples["train"], console)
     network = fit_to_data(network, samples["train"])
     if normalise:
         card = replace(card, outputs=_normalised(card, terms, samples["train"]))
@@ -203,6 +205,27 @@ def _E0s(how: Any, data: Dataset, outputs: Sequence[Output]) -> dict[int, float]
     if how == "auto":
         how = "isolated" if data.card.get("E0s") else "average"
     return reference_energies(data, how)
+
+
+def _show_E0s(card: Card, train: Sequence[Sample], console: Console) -> None:
+    """One line: the E0s, and what energies are left above them."""
+    above = np.array(
+        [
+            float(s.labels.energy) / len(s.graph.nodes["species"])
+            for s in train
+            if s.labels.energy is not None
+        ]
+    )
+    if not card.E0s or not len(above):
+        return
+    table = ", ".join(f"{symbol(z)} {e:.3f}" for z, e in card.E0s.items())
+    left = f"{above.mean():.3g} ± {above.std():.2g} eV per atom"
+    console.print(f"E0s {table} eV; training energies are {left} above them")
+    if abs(above.mean()) > LARGEST_BINDING:
+        console.print(
+            f"[yellow]suspicious[/]: no matter binds by more than {LARGEST_BINDING} eV per atom; "
+            "are the E0s of another method, or in another unit?"
+        )
 
 
 def _samples(

@@ -6,6 +6,7 @@ import pytest
 from geojax.datasets import DATASETS, Dataset, fingerprint, folder, from_files, load, split, write
 from geojax.datasets.dataset import existing, isolated_energies
 from geojax.graphs import Properties, Structure
+from geojax.units import HARTREE
 
 
 def atom(z: int = 1, energy: float | None = -13.6, **info) -> Structure:
@@ -93,6 +94,20 @@ def test_a_file_may_give_the_isolated_atoms(tmp_path):
         ValueError, match="file of isolated atoms; got 'average'; .* \\[train\\] E0s"
     ):
         from_files(tmp_path / "mine.xyz", E0s="average")
+
+
+def test_keys_and_units_are_those_of_the_isolated_atoms_too(tmp_path):
+    lines = "1\nProperties=species:S:1:pos:R:3 dft={}\nH 0 0 0\n"
+    (tmp_path / "mine.xyz").write_text("".join(lines.format(e) for e in (-0.5, -0.4, -0.3)))
+    (tmp_path / "atoms.xyz").write_text(lines.format(-0.5))
+    data = from_files(
+        tmp_path / "mine.xyz",
+        valid=1,
+        E0s=tmp_path / "atoms.xyz",
+        keys={"energy": "dft"},
+        units={"energy": "Ha"},
+    )
+    assert data.card["E0s"] == {1: pytest.approx(-0.5 * HARTREE)}
 
 
 def test_single_atoms_that_are_not_marked_are_trained_on(tmp_path):

@@ -8,12 +8,16 @@ names that it uses are checked all the same. A table stands between `<!-- table 
 
 import ast
 import re
+import tomllib
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import geojax
+from geojax.config import from_tables
+from geojax.datasets import from_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -89,6 +93,15 @@ def test_the_slow_code_runs(tmp_path, monkeypatch):
 
 def test_the_code_uses_names_that_exist():
     assert unknown_names(README.read_text()) == []
+
+
+def test_the_studies_have_no_unknown_key():
+    studies = [block.code for block in blocks(README.read_text()) if block.language == "toml"]
+    assert studies
+    for code in studies:
+        table = tomllib.loads(code)
+        from_tables({"name": "study"} | table)
+        assert table["data"].keys() <= signature(from_files).parameters.keys()
 
 
 def test_the_make_targets_exist():

@@ -249,6 +249,17 @@ def test_energies_of_atoms_by_least_squares_where_there_are_no_isolated_ones(set
     assert settings(data, E0s={"H": -1.0, 8: -2.0})["E0s"] == {"H": -1.0, "O": -2.0}
 
 
+def test_the_account_of_E0s_is_shown_and_far_ones_are_suspicious(settings):
+    console = Console(record=True, width=200)
+    settings(console=console)
+    per_atom = [s.properties.energy / len(s) for s in springs(11)]
+    text = console.export_text()
+    assert "E0s H -10.000, O -400.000 eV" in text and "suspicious" not in text
+    assert f"are {np.mean(per_atom):.3g} ± {np.std(per_atom):.2g} eV per atom above them" in text
+    settings(console=console, E0s={"H": -10.0 / 27.2, "O": -400.0 / 27.2})
+    assert "suspicious: no matter binds by more than 20 eV per atom" in console.export_text()
+
+
 def test_without_forces_the_scale_is_that_of_the_energies_per_atom(settings):
     bare = lambda s: s.replace(properties=Properties(energy=s.properties.energy))
     data = replace(DATA, train=tuple(map(bare, DATA.train)), valid=tuple(map(bare, DATA.valid)))
