@@ -28,7 +28,6 @@ from geojax.graphs import (
     to_receivers,
     volumes,
 )
-from geojax.nn import zbl
 
 __all__ = [
     "Output",
@@ -222,6 +221,8 @@ def predict_fn(
         if energy.shift:
             node_energies = node_energies + energy.shift * _coordinated(graph, network.cutoff)
         if energy.zbl:
+            from geojax.nn import zbl  # here, because opening an artifact needs no layers
+
             node_energies = node_energies + zbl(graph, network.cutoff)
         return jnp.where(node_mask(graph), node_energies, 0), others(values, graph)
 
