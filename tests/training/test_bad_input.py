@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "every element has its E0; the table .* none for O, only for H; add the missing ones"),
     "E0s from singular compositions": (
         lambda: attempt(dataset(alike(9), []), E0s="average"), ValueError,
-        "H, O cannot be told apart: 2 elements but only 1 .*; give E0s='isolated' .* or E0s='ridge'"),
+        "H, O cannot be told apart: 2 elements but only 1 .*; give .*'isolated' .* E0s='ridge'"),
     "E0 that is not finite": (
         lambda: attempt(E0s={"H": np.nan, "O": 0.0}), ValueError,
         r"an E0 is a finite energy \[eV\]; the table of E0s have another for \['H'\]"),
