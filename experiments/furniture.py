@@ -40,7 +40,8 @@ def turned(structures: tuple[Structure, ...], how: str, seed: int) -> tuple[Stru
         else:
             turn = Rotation.random(rng=rng)
         matrix = turn.as_matrix()
-        inputs = {name: value @ matrix.T for name, value in structure.inputs.items()}
+        vectors = {k: v @ matrix.T for k, v in structure.inputs.items() if v.ndim == 2}
+        inputs = {**structure.inputs, **vectors}
         result.append(structure.replace(positions=structure.positions @ matrix.T, inputs=inputs))
     return tuple(result)
 

@@ -95,6 +95,7 @@ def test_a_missing_table_and_bad_toml_are_refused(tmp_path: Path):
         config.read(tmp_path / "none.toml")
 
 
+@pytest.mark.slow
 def test_running_trains_tests_and_writes(study: Path, tmp_path: Path):
     from rich.console import Console
 

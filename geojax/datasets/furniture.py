@@ -27,6 +27,10 @@ CARD = {
 def furniture(n_points: int = 1024, valid: float = 0.2, seed: int = 0) -> Dataset:
     """Bare points (species 0) with the input `normals` [node, 3] (up to sign).
 
+    Two more inputs are invariants that say where in the shape a point is, which neighbours do not
+    tell: `radius` [node], its distance from the mean of the points, and `tilt` [node], the size of
+    that vector's component along the normal.
+
     The label is `targets.label`, 0 to 13; the names are in `card["classes"]`. `valid` of each class
     is held out; shapes whose names differ in a number only stay together. Clouds are upright:
     rotations are a matter of the protocol.
@@ -66,11 +70,13 @@ def _structures(found: Mapping[str, np.ndarray], n_points: int, seed: int) -> li
     normals = np.take_along_axis(found["normals_int8"], chosen[..., None], 1).astype(np.float32)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = normals / np.where(length > 0, length, 1)
+    arms = points - points.mean(1, keepdims=True)
+    radius, tilt = np.linalg.norm(arms, axis=-1), np.abs((arms * normals).sum(-1))
     return [
         Structure(
             points[i],
             np.zeros(n_points, np.int32),
-            inputs={"normals": normals[i]},
+            inputs={"normals": normals[i], "radius": radius[i], "tilt": tilt[i]},
             properties=Properties(targets={"label": np.int32(found["label"][i])}),
             info={key: str(found[key][i]) for key in ("name", "library", "creator")},
         )

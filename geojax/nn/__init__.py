@@ -1,10 +1,11 @@
 """Layers: radial functions, dense and equivariant linear maps, gates, messages, repulsion."""
 
-from geojax.nn.activation import ACTIVATIONS, Activation, activate, second_moment
+from geojax.nn.activation import ACTIVATIONS, Activation, activate, parity_of, second_moment
 from geojax.nn.dense import MLP, Dense
 from geojax.nn.gate import gate, gate_widths
 from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear
 from geojax.nn.message import Part, convolve, convolve_blocks, irrep, plan, weight_count
+from geojax.nn.nonlinearity import norm_activation, scalar_activation, sphere_activation
 from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
 from geojax.nn.repulsion import zbl
 from geojax.nn.species import one_hot_species
@@ -30,8 +31,12 @@ __all__ = [
     "cosine_envelope",
     "gate",
     "gate_widths",
+    "norm_activation",
     "one_hot_species",
+    "parity_of",
     "polynomial_envelope",
+    "scalar_activation",
     "second_moment",
+    "sphere_activation",
     "zbl",
 ]

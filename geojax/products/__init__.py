@@ -1,6 +1,15 @@
 """Products of spherical features, by name: one contract, one file per kernel."""
 
-from geojax.products import cg as _cg  # noqa: F401  (enters itself into PRODUCTS)
+from geojax.products import (  # noqa: F401  (they enter themselves into PRODUCTS)
+    cartesian,
+    cg,
+    escn,
+    gaunt_direct,
+    gaunt_fft,
+    gaunt_grid,
+    vector_signal,
+)
+from geojax.products.explain import Cost, Explanation, explain
 from geojax.products.product import (
     PRODUCTS,
     Direction,
@@ -16,12 +25,15 @@ from geojax.products.product import (
 
 __all__ = [
     "PRODUCTS",
+    "Cost",
     "Direction",
+    "Explanation",
     "Family",
     "Kernel",
     "Layout",
     "Product",
     "Spec",
+    "explain",
     "kept_layout",
     "split_kept",
     "tensor_product",

@@ -2,18 +2,18 @@
 
 With t the coupling coefficients and w the weight of each path, everything is one form,
 
-    F(g, x, y, w) = sum over (out, a, b, path) of t g_out x_a y_b w_path
+    F(w, out, x, y) = sum over (path, a, b, c) of t w_path out_a x_b y_c
 
-linear in four arrays. The product is dF/dg; its cotangents are dF/dx, dF/dy, dF/dw; and since F is
-linear in each, their derivatives are the same four maps again, at every order and in both modes.
-Leaving that to autodiff costs about five times more at lmax 2, and eight at 3.
+linear in four arrays (see `form`). Leaving its derivatives to autodiff costs about five times more
+at lmax 2, and eight at 3.
 
 Small products are unrolled: one row of the result at a time as a sum over the non-zero t with
 channels last, which the compiler turns into one loop of multiply-adds per row. The number of terms
 grows like lmax^5 and compile time with it, so large ones go path by path through matrix products.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.multilinear import Multilinear
+from geojax.products.form import assemble, derivative, rows_of
 from geojax.products.product import Direction, Spec, product
-from geojax.so3 import clebsch_gordan
+from geojax.so3 import Path, clebsch_gordan
 
-__all__ = ["cg"]
+__all__ = ["Coefficients", "cg", "couple"]
 
 # Largest number of terms that are unrolled. On two CPU cores (4096 edges, 32 channels, paths kept)
 # the unrolled form is faster up to lmax 4 at least, but there (1158 terms) the product and its
@@ -38,44 +38,52 @@ UNROLL = 600
 STACK = 64
 
 
-class Form(NamedTuple):
-    """F, all of it static. `one`: y has a single channel, which couples to all of x's."""
+def one(path: Path) -> float:
+    """The weight of every path in the Clebsch-Gordan product."""
+    del path
+    return 1.0
+
+
+class Coefficients(NamedTuple):
+    """F, all of it static.
+
+    Attributes:
+        spec: of the product.
+        weighted: there is an argument w.
+        thin: y has a single channel, which couples to all of x's.
+        weight: the weight of each path, a function.
+        pole: y is no argument but the harmonics of the polar axis, which have m = 0 only.
+    """
 
     spec: Spec
     weighted: bool
-    one: bool
+    thin: bool = False
+    weight: Callable[[Path], float] = one
+    pole: bool = False
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("w", "out", "x", "y") if self.weighted else ("out", "x", "y")
+        return ("w",) * self.weighted + ("out", "x") + ("y",) * (not self.pole)
+
+    def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
+        evaluate = _unrolled if self.pole or len(_terms(self)) <= UNROLL else _by_path
+        return evaluate(self, target, given)
 
 
 @product("cg")
 def cg(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
     """The product by its definition: exact, any degrees, parities, weights and layouts."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    form = Form(spec, weights is not None, y.shape[-1] == 1 != x.shape[-1])
+    return couple(x, y, weights, spec, one)
+
+
+def couple(
+    x: Array, y: Array, weights: Array | None, spec: Spec, weight: Callable[[Path], float]
+) -> Array:
+    """The product by coefficients, each path times its fixed `weight` besides."""
+    form = Coefficients(spec, weights is not None, y.shape[-1] == 1 != x.shape[-1], weight)
     operands = (x, y) if weights is None else (weights, x, y)
-    return _derivative(form, "out")(*operands)
-
-
-@cache
-def _derivative(form: Form, target: str) -> Multilinear:
-    """dF/dtarget, a map of the other arguments in their order."""
-    names = tuple(name for name in form.arguments if name != target)
-    evaluate = _unrolled if len(_terms(form.spec)) <= UNROLL else _by_path
-    return Multilinear(
-        partial(evaluate, form, target, names),
-        tuple(partial(_transposed, form, target, source) for source in names),
-    )
-
-
-def _transposed(form: Form, target: str, source: str, cotangent: Array, *operands: Array) -> Array:
-    """The cotangent of `source` from that of `target` and the other arguments of F."""
-    others = (name for name in form.arguments if name not in (target, source))
-    given = dict(zip(others, operands, strict=True)) | {target: cotangent}
-    ordered = (given[name] for name in form.arguments if name in given)
-    return _derivative(form, source)(*ordered)
+    return derivative(form, "out")(*operands)
 
 
 class Term(NamedTuple):
@@ -99,11 +107,16 @@ class Block(NamedTuple):
 
 
 @cache
-def _blocks(spec: Spec) -> tuple[Block, ...]:
+def _blocks(form: Coefficients) -> tuple[Block, ...]:
     blocks, start = [], 0
+    spec = form.spec
     rows = lambda l: slice(l * l, (l + 1) ** 2)
-    for i, (l1, l2, l3) in enumerate(spec.paths()):
-        values = np.sqrt(2 * l3 + 1) * clebsch_gordan(l1, l2, l3).transpose(2, 0, 1)
+    for i, path in enumerate(spec.paths()):
+        l1, l2, l3 = path
+        scale = math.sqrt(2 * l3 + 1) * form.weight(path)
+        values = scale * clebsch_gordan(l1, l2, l3).transpose(2, 0, 1)
+        if form.pole:
+            values = math.sqrt(2 * l2 + 1) * values[:, :, l2 : l2 + 1]
         out = slice(start, start + 2 * l3 + 1) if spec.layout == "keep" else rows(l3)
         blocks.append(Block(slice(i, i + 1), out, rows(l1), rows(l2), values))
         start += 2 * l3 + 1
@@ -111,37 +124,25 @@ def _blocks(spec: Spec) -> tuple[Block, ...]:
 
 
 @cache
-def _terms(spec: Spec) -> tuple[Term, ...]:
+def _terms(form: Coefficients) -> tuple[Term, ...]:
     return tuple(
         Term(b.w.start, b.out.start + k, b.x.start + i, b.y.start + j, float(b.values[k, i, j]))
-        for b in _blocks(spec)
+        for b in _blocks(form)
         for k, i, j in np.argwhere(b.values).tolist()
     )
 
 
-def _rows(spec: Spec, name: str) -> int:
-    """The number of rows of an argument of F."""
-    if name == "out" and spec.layout == "keep":
-        return sum(2 * path.l3 + 1 for path in spec.paths())
-    return {
-        "w": len(spec.paths()),
-        "out": (spec.lmax + 1) ** 2,
-        "x": (spec.lmax_x + 1) ** 2,
-        "y": (spec.lmax_y + 1) ** 2,
-    }[name]
-
-
-def _unrolled(form: Form, target: str, names: tuple[str, ...], *operands: Array) -> Array:
+def _unrolled(form: Coefficients, target: str, given: Mapping[str, Array]) -> Array:
     """Row by row of the target, each a nested sum over the rows of the other arguments."""
-    given = dict(zip(names, operands, strict=True))
-    terms = _group(_terms(form.spec), target)
-    zero = jnp.zeros_like(max(operands, key=lambda a: a.shape[-1])[..., 0, :])
+    terms = _group(_terms(form), target)
+    names = tuple(given)
+    zero = jnp.zeros_like(max(given.values(), key=lambda a: a.shape[-1])[..., 0, :])
     rows = [
         _nested(terms[row], names, given) if row in terms else zero
-        for row in range(_rows(form.spec, target))
+        for row in range(rows_of(form.spec, target))
     ]
     out = _stack(rows)
-    return out.sum(-1, keepdims=True) if form.one and target == "y" else out
+    return out.sum(-1, keepdims=True) if form.thin and target == "y" else out
 
 
 def _stack(rows: list[Array]) -> Array:
@@ -159,7 +160,7 @@ def _write(*rows: Array) -> Array:
     return out
 
 
-def _nested(terms: list[Term], names: tuple[str, ...], given: dict[str, Array]) -> Any:
+def _nested(terms: list[Term], names: tuple[str, ...], given: Mapping[str, Array]) -> Any:
     """sum_i a_i (sum_j b_j (sum_k t_ijk c_k)): factors as late as they can be."""
     if not names:
         (term,) = terms
@@ -177,18 +178,19 @@ def _group(terms: Iterable[Term], name: str) -> dict[int, list[Term]]:
     return {row: list(group) for row, group in groupby(sorted(terms, key=key), key)}
 
 
-def _by_path(form: Form, target: str, names: tuple[str, ...], *operands: Array) -> Array:
+def _by_path(form: Coefficients, target: str, given: Mapping[str, Array]) -> Array:
     """Path by path: matrix products of the coefficients with one factor, and that with the next."""
-    given = dict(zip(names, operands, strict=True))
     parts: dict[int, list[Array]] = {}
-    for block in _blocks(form.spec):
+    for block in _blocks(form):
         here = {name: a[..., getattr(block, name), :] for name, a in given.items()}
         part = _one_path(form, target, here, block.values)
         parts.setdefault(getattr(block, target).start, []).append(part)
-    return _assemble(parts, _rows(form.spec, target))
+    return assemble(parts, rows_of(form.spec, target))
 
 
-def _one_path(form: Form, target: str, given: dict[str, Array], values: np.ndarray) -> Array:
+def _one_path(
+    form: Coefficients, target: str, given: dict[str, Array], values: np.ndarray
+) -> Array:
     """The part of dF/dtarget that one path gives, on the rows of that path."""
     weight = given.pop("w", None)
     if target == "w":
@@ -200,7 +202,7 @@ def _one_path(form: Form, target: str, given: dict[str, Array], values: np.ndarr
     axes = {"out": "k", "x": "i", "y": "j"}
     t = jnp.asarray(values, next(iter(given.values())).dtype)
     einsum = partial(jnp.einsum, precision="highest")
-    if not form.one:
+    if not form.thin:
         (a, first), (b, second) = ((axes[name], array) for name, array in given.items())
         half = einsum(f"kij,...{b}c->...{a}{axes[target]}c", t, second)
         return (half * first[..., :, None, :]).sum(-3)
@@ -210,18 +212,3 @@ def _one_path(form: Form, target: str, given: dict[str, Array], values: np.ndarr
     matrix = einsum("kij,...j->...ki", t, given["y"][..., 0])
     (a, wide), *_ = ((axes[name], array) for name, array in given.items() if name != "y")
     return einsum(f"...ki,...{a}c->...{axes[target]}c", matrix, wide)
-
-
-def _assemble(parts: dict[int, list[Array]], rows: int) -> Array:
-    """The blocks of rows, summed where they start at the same row, with zeros between them."""
-    first = parts[min(parts)][0]
-    empty = lambda n: jnp.zeros((*first.shape[:-2], n, first.shape[-1]), first.dtype)
-    blocks, end = [], 0
-    for start in sorted(parts):
-        if start > end:
-            blocks.append(empty(start - end))
-        blocks.append(sum(parts[start][1:], parts[start][0]))
-        end = start + blocks[-1].shape[-2]
-    if end < rows:
-        blocks.append(empty(rows - end))
-    return jnp.concatenate(blocks, -2)

@@ -8,6 +8,10 @@ with C of unit Frobenius norm (`so3.clebsch_gordan`). So independent factors of 
 every path unit variance ("component" normalisation). Sums over paths are plain sums: n paths into a
 degree have variance n, and no 1/sqrt(n) is hidden here.
 
+That is the "coupled" family. The "gaunt" family multiplies signals on the sphere (`so3.sphere`),
+which fixes w_path: cheaper at high degrees, but less expressive. Its weights are one per degree of
+x, of y and of the result, and what signals cannot couple is refused.
+
 A kernel is one file: a function that takes checked operands and a `Spec`, entered into `PRODUCTS`.
 """
 
@@ -81,9 +85,9 @@ class Kernel(Protocol):
     def __call__(self, x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
         """The product of operands of one dtype, equal batch axes and degrees as in `spec`.
 
-        There is at least one path. `y` has x's channels or one; it is a `Direction` only if the
-        kernel was registered with `direction=True`. A layout of "keep" leaves the paths apart in
-        the order of `spec.paths()`.
+        There is at least one path. `y` has x's channels or one; it is a `Direction` if and only if
+        the kernel was registered with `direction=True`. Of the family "gaunt" the weights are None.
+        A layout of "keep" leaves the paths apart in the order of `spec.paths()`.
         """
         ...
 
@@ -94,13 +98,18 @@ class Product(NamedTuple):
     Attributes:
         kernel: the function.
         family: "coupled" products weight every path freely and agree with `cg`; "gaunt" products
-            multiply two signals on the sphere, which fixes the relative weights of the paths.
-        direction: the kernel takes a `Direction` as it is.
+            are of two signals on the sphere, with the path weights `so3.gaunt_weight` (even paths)
+            and `so3.bracket_weight` (odd ones).
+        direction: y is a `Direction`, and nothing else.
+        parities: of the paths that it can compute.
+        lmax: the largest degree that it can compute; None is any.
     """
 
     kernel: Kernel
     family: Family
-    direction: bool
+    direction: bool = False
+    parities: tuple[so3.Parity, ...] = get_args(so3.Parity)
+    lmax: int | None = None
 
 
 PRODUCTS: Registry[Product] = Registry("product")
@@ -110,12 +119,17 @@ FASTEST: dict[str, dict[int, str]] = {"cpu": {1: "cg", 2: "cg", 3: "cg"}}
 
 
 def product(
-    name: str, *, family: Family = "coupled", direction: bool = False
+    name: str,
+    *,
+    family: Family = "coupled",
+    direction: bool = False,
+    parities: tuple[so3.Parity, ...] = get_args(so3.Parity),
+    lmax: int | None = None,
 ) -> Callable[[Kernel], Kernel]:
     """A decorator that enters a kernel into `PRODUCTS` under `name`; see `Product`."""
 
     def enter(kernel: Kernel) -> Kernel:
-        PRODUCTS.register(name)(Product(kernel, family, direction))
+        PRODUCTS.register(name)(Product(kernel, family, direction, parities, lmax))
         return kernel
 
     return enter
@@ -140,9 +154,12 @@ def tensor_product(
         x: features of all degrees up to some lmax_x.
         y: features with the channels of x, or with one channel that couples to all; or the
             `Direction` of edges, whose harmonics are then the features.
-        weights: one factor per path (in the order of `so3.paths`) and channel; None means one.
+        weights: one factor per path (in the order of `so3.paths`) and channel; None means one. For
+            methods of the family "gaunt" one per degree 0 ... lmax_x of x, then of y, then of the
+            result, and channel.
         lmax: largest degree of the result.
-        method: a name in `PRODUCTS`, or "auto": the fastest known for this backend and degree.
+        method: a name in `PRODUCTS`, or "auto": the fastest of the coupled family known for this
+            backend and degree.
         paths: "sum" adds the paths into each degree, m3 = (lmax+1)**2. "keep" leaves them apart: m3
             is the sum of 2*l3+1 over all paths, degree after degree, path after path within a
             degree; `split_kept` cuts that into blocks for a linear layer.
@@ -153,19 +170,32 @@ def tensor_product(
     Raises:
         KeyError: no product of this name.
         TypeError: an operand is not floating point, or not what its place asks for.
-        ValueError: shapes that do not fit, with the shapes.
+        ValueError: shapes that do not fit, with the shapes; degrees or parities that the method
+            cannot couple.
     """
     _check(x, y, weights, lmax, paths)
     lmax_y = y.lmax if isinstance(y, Direction) else so3.degree(y)
     spec = Spec(so3.degree(x), lmax_y, lmax, parity, paths)
-    chosen = PRODUCTS[_choose(max(spec[:3])) if method == "auto" else method]
+    directions = isinstance(y, Direction)
+    name = choose(spec) if method == "auto" else method
+    chosen = PRODUCTS[name]
+    _check_method(name, chosen, spec)
     if isinstance(y, Direction) and not chosen.direction:
         y = y.harmonics()
-    _check_weights(weights, spec, x.shape[-1])
+    if chosen.direction and not directions:
+        raise TypeError(
+            f"the product {name!r} turns features to a direction, so y is a Direction(vectors, "
+            "lmax); got features; use a product without directions for two sets of features"
+        )
+    _check_weights(weights, spec, name, x.shape[-1])
     x, y, weights = _alike(x, y, weights)
     if not spec.paths():
         rows = 0 if paths == "keep" else (lmax + 1) ** 2
         return jnp.zeros((*x.shape[:-2], rows, x.shape[-1]), x.dtype)
+    if chosen.family == "gaunt" and weights is not None:
+        of_x, of_y, of_out = _by_degree(weights, spec)
+        assert not isinstance(y, Direction), "no gaunt product takes directions"
+        return chosen.kernel(x * of_x, y * of_y, None, spec) * of_out
     return chosen.kernel(x, y, weights, spec)
 
 
@@ -199,8 +229,14 @@ def split_kept(
     return blocks
 
 
-def _choose(lmax: int) -> str:
-    return FASTEST.get(jax.default_backend(), {}).get(lmax, "cg")
+def choose(spec: Spec) -> str:
+    """The coupled product that was fastest here for this degree; "cg" if none was measured."""
+    return FASTEST.get(jax.default_backend(), {}).get(max(spec[:3]), "cg")
+
+
+def weight_rows(name: str, spec: Spec) -> int:
+    """How many weights per channel a product takes: one per path, or (gaunt) one per degree."""
+    return len(spec.paths()) if PRODUCTS[name].family == "coupled" else sum(spec[:3]) + 3
 
 
 def _check(x: Any, y: Any, weights: Any, lmax: int, paths: str) -> None:
@@ -228,16 +264,46 @@ def _check(x: Any, y: Any, weights: Any, lmax: int, paths: str) -> None:
         )
 
 
-def _check_weights(weights: Any, spec: Spec, channels: int) -> None:
+def _check_method(name: str, chosen: Product, spec: Spec) -> None:
+    if spec.parity not in chosen.parities and spec.parity in get_args(so3.Parity):
+        raise ValueError(
+            f"the product {name!r} is symmetric in its factors and couples only paths with "
+            f"l1+l2+l3 even: it has no cross product; got parity={spec.parity!r}; use "
+            "'vector-signal' or a product of the coupled family"
+        )
+    if chosen.lmax is not None and max(spec[:3]) > chosen.lmax:
+        raise ValueError(
+            f"the product {name!r} knows degrees up to {chosen.lmax}; got {spec.lmax_x} x "
+            f"{spec.lmax_y} -> {spec.lmax}; use 'cg' or 'auto'"
+        )
+
+
+def _check_weights(weights: Any, spec: Spec, name: str, channels: int) -> None:
     if weights is None:
         return
-    count = len(spec.paths())
+    count = weight_rows(name, spec)
     if weights.ndim < 2 or weights.shape[-2:] != (count, channels):
+        coupled = PRODUCTS[name].family == "coupled"
+        per = "path" if coupled else "degree of x, of y and of the result"
         raise ValueError(
-            f"weights have one row per path and the channels of x, [..., {count}, {channels}] for "
+            f"weights have one row per {per} and the channels of x, [..., {count}, {channels}] for "
             f"degrees {spec.lmax_x} x {spec.lmax_y} -> {spec.lmax} and parity {spec.parity!r}; "
             f"got shape {tuple(weights.shape)}; so3.paths lists the paths"
         )
+
+
+def _by_degree(weights: Array, spec: Spec) -> tuple[Array, Array, Array]:
+    """The weights of a gaunt product as factors of the rows of x, y and the result."""
+    ends = (spec.lmax_x + 1, spec.lmax_x + spec.lmax_y + 2)
+    of_x, of_y, of_out = jnp.split(weights, ends, axis=-2)
+    if spec.layout == "keep":
+        counts = kept_layout(*spec[:3], parity=spec.parity)
+        rows = [
+            jnp.repeat(of_out[..., l : l + 1, :], n * (2 * l + 1), -2) for l, n in enumerate(counts)
+        ]
+        return so3.expand_by_degree(of_x), so3.expand_by_degree(of_y), jnp.concatenate(rows, -2)
+    expand = so3.expand_by_degree
+    return expand(of_x), expand(of_y), expand(of_out)
 
 
 def _alike(x: Any, y: Any, weights: Any) -> tuple[Array, Array | Direction, Array | None]:

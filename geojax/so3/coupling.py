@@ -75,7 +75,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
     tensor = np.einsum(
         "ai,bj,ck,ijk->abc",
         *(_real_basis(l) for l in (l1, l2, l3)),
-        _three_j(l1, l2, l3),
+        three_j(l1, l2, l3),
         optimize=True,
     )
     tensor = (tensor * (-1j) ** (l1 + l2 + l3)).real
@@ -85,7 +85,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
     return tensor
 
 
-def _three_j(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
+def three_j(l1: int, l2: int, l3: int) -> Float[np.ndarray, "m1 m2 m3"]:
     """Wigner's 3j symbols of all m = -l ... l, up to a common positive factor."""
     a, b, c = l1 + l2 - l3, l1 - l2 + l3, -l1 + l2 + l3
     out = np.zeros((2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1))

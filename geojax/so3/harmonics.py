@@ -9,13 +9,15 @@ the three-term recursion of the associated Legendre functions in l, started at l
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from geojax.arrays import unit
 
-__all__ = ["harmonics"]
+__all__ = ["harmonics", "harmonics_table"]
 
 
 def harmonics(
@@ -47,10 +49,20 @@ def harmonics(
     if lmax < 0:
         raise ValueError(f"the largest degree is 0 or more; got lmax={lmax}")
     v = unit(vectors) if normalize else vectors
-    x, y, z = v[..., 0], v[..., 1], v[..., 2]
+    return jnp.stack(_components(v[..., 0], v[..., 1], v[..., 2], lmax), -1)
+
+
+def harmonics_table(points: Float[np.ndarray, "point xyz"], lmax: int) -> np.ndarray:
+    """The harmonics at unit vectors, `[point, m]`, by numpy in float64."""
+    x, y, z = points.astype(float).T
+    return np.stack(_components(x, y, z, lmax), -1)
+
+
+def _components(x: Any, y: Any, z: Any, lmax: int) -> list[Any]:
+    """Each component of the solid harmonics, by whatever arithmetic the arrays have."""
     square = x * x + y * y + z * z
-    rows: list[Array] = [y] * (lmax + 1) ** 2
-    cosine, sine = jnp.ones_like(x), jnp.zeros_like(x)  # of m times the azimuth, with its radius^m
+    rows = [y] * (lmax + 1) ** 2
+    cosine, sine = 0 * x + 1, 0 * x  # of m times the azimuth, with its radius^m
     for m in range(lmax + 1):
         if m > 0:
             cosine, sine = z * cosine - x * sine, z * sine + x * cosine
@@ -59,17 +71,17 @@ def harmonics(
             rows[centre + m] = q * cosine
             if m > 0:
                 rows[centre - m] = q * sine
-    return jnp.stack(rows, -1)
+    return rows
 
 
-def _polar(m: int, lmax: int, y: Array, square: Array) -> list[Array]:
+def _polar(m: int, lmax: int, y: Any, square: Any) -> list[Any]:
     """Q_lm for l = m ... lmax.
 
     The recursion of P_l^m times the norms c_lm = sqrt((2l+1) (2 - [m=0]) (l-m)! / (l+m)!) is
     Q_lm = a_l y Q_{l-1,m} - b_l r^2 Q_{l-2,m} with the a_l, b_l below.
     """
     first = math.prod(1 + 1 / (2 * k) for k in range(1, m + 1)) * (1 if m == 0 else 2)
-    q = [jnp.full_like(y, math.sqrt(first))]
+    q = [0 * y + math.sqrt(first)]
     for l in range(m + 1, lmax + 1):
         a = math.sqrt((2 * l + 1) * (2 * l - 1) / ((l - m) * (l + m)))
         term = a * y * q[-1]

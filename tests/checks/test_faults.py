@@ -235,8 +235,17 @@ def assert_caught(certificate, names, also=()):
             assert len(meaning) > 40 and figures
 
 
+# Half of them in `make test`, all in `make test-all`.
+OFTEN = {
+    *(ReadsComponents, TellsMirrorImages, HardCutoff, ForgetsShifts, MeanOfTheBatch),
+    *(SeesPadding, NumbersItsAtoms, DetachedPath, BiasedReadout),
+}
+
+
 @pytest.mark.parametrize(
-    ("fault", "names", "also"), NETWORKS, ids=[fault.__name__ for fault, *_ in NETWORKS]
+    ("fault", "names", "also"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in OFTEN)) for case in NETWORKS],
+    ids=[fault.__name__ for fault, *_ in NETWORKS],
 )
 def test_a_fault_in_the_network_is_caught(fault, names, also):
     assert_caught(certify(model(fault(), dtype="float64")), names, also)

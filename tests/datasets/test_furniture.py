@@ -47,6 +47,16 @@ def test_clouds_are_points_on_a_scaled_surface(data):
         assert s.info["library"] and s.info["creator"]  # the licence asks for the names
 
 
+def test_radius_and_tilt_do_not_turn(data):
+    """They are made of lengths and products, which a rotation of all vectors leaves alone."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    for s in data.train[:5]:
+        arms = (s.positions - s.positions.mean(0)) @ turn.T
+        normals = s.inputs["normals"] @ turn.T
+        assert np.allclose(s.inputs["radius"], np.linalg.norm(arms, axis=1), atol=1e-6)
+        assert np.allclose(s.inputs["tilt"], np.abs((arms * normals).sum(1)), atol=1e-6)
+
+
 def test_normals_are_normal(real):
     """Neighbours on a surface lie across the normal: |n·d| is small (isotropic: 1/2)."""
     cosines = []

@@ -21,7 +21,7 @@ def path(energy_model, tmp_path_factory) -> Path:
     return export(energy_model(), tmp_path_factory.mktemp("export") / "small.geojax")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_numbers_are_the_models(energy_model, tmp_path, dtype):
     model = energy_model(dtype)
     opened = open_artifact(export(model, tmp_path / "x.geojax", platforms=["cpu"]))

@@ -107,7 +107,7 @@ def close(found, expected, tolerance):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
 
 
-@pytest.fixture(params=["float64", "float32"])
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def dtype(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param
@@ -274,6 +274,7 @@ def test_derivatives_are_finite_to_third_order(case, x64):
 
 
 @every_network
+@pytest.mark.slow
 def test_coincident_points_have_finite_forces(case, x64):
     network = fit_to_data(from_table({"name": case[0], "cutoff": CUTOFF}), [])
     if "elements" in to_table(network):
@@ -296,6 +297,7 @@ def test_both_layouts_of_edges_give_the_same(case, x64):
 
 
 @every_network
+@pytest.mark.slow
 def test_programs_of_any_size_lower_for_every_platform(case):
     network = make(case)
     graph = graph_of(molecule(), dtype="float32")

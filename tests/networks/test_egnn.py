@@ -61,6 +61,7 @@ def test_one_layer_equals_the_equations(x64):
     np.testing.assert_allclose(out, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_planar_input_at_rest_stays_planar():
     x = RNG.normal(size=(5, 3)) * [1, 1, 0]
     graph = graph_of(cloud(x=x, v=np.zeros((5, 3))))
@@ -83,7 +84,7 @@ def test_derivatives_are_finite_at_coincident_points():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("readout", ["node", "graph"])
+@pytest.mark.parametrize("readout", [pytest.param("node", marks=pytest.mark.slow), "graph"])
 def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
     network = EGNN(
         channels=8, layers=2, readout=readout, vectors=("velocities",), irreps_out="2x0e"
@@ -98,6 +99,7 @@ def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_graph_readout_gives_every_node_its_graphs_value():
     network = EGNN(channels=8, layers=1, readout="graph")
     graph = graph_of(cloud(3), cloud(4))

@@ -234,7 +234,10 @@ def turned(network, structure, out, turn) -> np.ndarray:
     "fields",
     [
         dict(irreps_out="0e+0o+1e+2x1o", layers=4),
-        dict(irreps_out="3o+0e+2e", lmax=3, channels=(4, 3, 2, 1), parity=False, layers=2),
+        pytest.param(
+            dict(irreps_out="3o+0e+2e", lmax=3, channels=(4, 3, 2, 1), parity=False, layers=2),
+            marks=pytest.mark.slow,
+        ),
         dict(irreps_out="0e+1o+2e", lmax=2, parity=False, chiral=True, layers=2),
     ],
     ids=["parity", "natural", "chiral"],

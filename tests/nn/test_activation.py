@@ -17,8 +17,9 @@ def test_the_second_moment_is_one(name, x64):
     assert found == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"sigmoid"}))
 def test_zero_stays_zero(name):
+    """So that an isolated atom has its own energy; sigmoid is for factors, not for features."""
     assert activate(jnp.zeros(()), name) == 0
 
 

@@ -60,6 +60,7 @@ def test_bare_points_and_single_atoms_feel_nothing(x64):
     assert not energies([[0, 0, 0]], [6]).any()
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_to_third_order_also_in_padding(x64):
     structure = Structure(np.array([[0, 0, 0], [0, 0, 0.5]]), np.array([6, 8]))
     graph = pad([sample(structure, CUTOFF)], Budget(5, 16, 2), np.float64).graph

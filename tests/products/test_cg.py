@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from geojax.products import Spec, cg, tensor_product
+from geojax.products.form import derivative
 from geojax.so3 import paths
 
 FORMS = {
@@ -24,10 +25,10 @@ def choose(monkeypatch):
     def fix(form):
         for name, value in FORMS[form].items():
             monkeypatch.setattr(cg, name, value)
-        cg._derivative.cache_clear()
+        derivative.cache_clear()
 
     yield fix
-    cg._derivative.cache_clear()
+    derivative.cache_clear()
 
 
 @pytest.mark.parametrize("layout", ["sum", "keep"])
@@ -63,4 +64,4 @@ def test_written_rows_under_vmap(x64, key, choose):
 @pytest.mark.parametrize("lmax, terms", [(1, 10), (2, 83), (3, 353), (4, 1158)])
 def test_number_of_terms(lmax, terms):
     """What is unrolled: the non-zero coefficients, no more."""
-    assert len(cg._terms(Spec(lmax, lmax, lmax, "even", "keep"))) == terms
+    assert len(cg._terms(cg.Coefficients(Spec(lmax, lmax, lmax, "even", "keep"), False))) == terms

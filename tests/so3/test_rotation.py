@@ -34,6 +34,7 @@ def test_is_a_representation(x64, key, pseudo):
         np.testing.assert_allclose(second @ second.mT, identity, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_equals_e3nn(x64, key):
     matrix = random_rotation(key)
     with jax.numpy_rank_promotion("allow"):

@@ -193,6 +193,7 @@ def test_single_atoms_are_trained_on_without_any_edge():
     assert np.isfinite(model.card.metrics["valid.loss"])
 
 
+@pytest.mark.slow
 def test_double_precision_is_double():
     model = attempt(options=Options(devices=1, dtype="float64"))
     assert {x.dtype.name for x in jax.tree.leaves(model.params)} == {"float64"}
@@ -228,6 +229,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         attempt(folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder_is_refused(tmp_path):
     attempt(folder=tmp_path)
     pattern = "holds one run; .* was started with other settings for optimizer; choose another"

@@ -28,6 +28,7 @@ sys.exit(int(difference > 1e-10))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_losses_of_one():
     flags = "--xla_force_host_platform_device_count=8"
     import os

@@ -138,6 +138,7 @@ def test_compiling_beside_the_plan_is_an_error(problem: Callable, tmp_path: Path
             fit(prepared, p.options(epochs=2), tmp_path, Console(quiet=True), seen)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_passed_over(problem: Callable, tmp_path: Path):
     problem().fit(tmp_path, epochs=2, checkpoint_seconds=0.0)
     saves = Checkpoints(tmp_path / "checkpoints")

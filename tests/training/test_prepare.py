@@ -12,6 +12,7 @@ def test_an_empty_training_set_is_refused(problem):
         p.prepare()
 
 
+@pytest.mark.slow
 def test_parameters_start_alike_for_one_seed_in_the_dtype_asked_for(problem):
     def start(seed):
         run = problem().prepare(seed=seed)
@@ -23,6 +24,7 @@ def test_parameters_start_alike_for_one_seed_in_the_dtype_asked_for(problem):
     assert all(x.dtype == np.float32 for x in one)
 
 
+@pytest.mark.slow
 def test_double_precision_is_an_argument(problem, x64):
     run = problem().prepare(dtype="float64")
     state = run.plan.programs["init"].run(jax.device_put(run.chunks[0]))

@@ -43,7 +43,10 @@ def assert_same_bits(left, right):
 KINDS = [kind for kind in LOSSES if kind != "cross-entropy"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# One loss in `make test`, every loss in `make test-all`.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] * (k != "mse")) for k in KINDS]
+)
 def test_fused_steps_equal_single_steps_bit_by_bit(problem: Callable, kind: str):
     p = problem()
     terms = (Term("energy", kind=kind, per_atom=True), Term("forces", weight=2.0, kind=kind))

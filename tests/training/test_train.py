@@ -207,6 +207,7 @@ def test_a_folder_holds_one_run(change, part, model, folder):
 # Other data and settings
 
 
+@pytest.mark.slow
 def test_both_layouts_of_edges_train_alike(model):
     found = run(layout="table")
     assert found.card.training["layout"] == "table"
@@ -287,6 +288,7 @@ def test_vectors_are_scaled_but_not_shifted(settings):
     assert gap["scale"] == pytest.approx(gaps.std())
 
 
+@pytest.mark.slow
 def test_partial_labels_and_no_validation():
     """Every other structure has forces, and nothing is validated on."""
     bare = lambda s: s.replace(properties=Properties(energy=s.properties.energy))

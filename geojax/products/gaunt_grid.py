@@ -1,0 +1,36 @@
+"""The product of two signals on the sphere, by their values on a grid.
+
+Degrees l1, l2, l3 are integrated exactly by a grid for degree l1 + l2 + l3, and half of its points
+are enough (see `pointwise.plan_by_parity`).
+
+References:
+    Xie, Daigavane, Kotak, Smidt, "The price of freedom: exploring expressivity and runtime
+    tradeoffs in equivariant tensor products", 2025, https://arxiv.org/abs/2506.13523.
+"""
+
+from functools import cache
+
+from jaxtyping import Array
+
+from geojax.products.pointwise import Field, Plan, Table, plan_by_parity, pointwise
+from geojax.products.product import Direction, Spec, product
+from geojax.so3.harmonics import harmonics_table
+from geojax.so3.sphere import hemisphere
+
+__all__ = ["gaunt_grid"]
+
+
+@product("gaunt-grid", family="gaunt", parities=("even",))
+def gaunt_grid(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+    """The product of two signals: matrix products to the points of half a sphere, and back."""
+    assert not isinstance(y, Direction) and weights is None
+    return pointwise(x, y, spec, _plan)
+
+
+@cache
+def _plan(spec: Spec) -> Plan:
+    grid = hemisphere(spec.lmax_x + spec.lmax_y + spec.lmax)
+    values = harmonics_table(grid.points, max(spec[:3]))
+    tables = {"out": values * grid.weights[:, None], "x": values, "y": values}
+    fields = [Field(0, 0, 1, odd=False)]
+    return plan_by_parity(spec, fields, lambda name, _, group: Table(tables[name], group))

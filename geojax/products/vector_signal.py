@@ -1,0 +1,46 @@
+"""The bracket of two signals, n . (grad x cross grad y): every coupling that their product lacks.
+
+A product of two signals is symmetric, so it cannot couple l1 + l2 + l3 odd, as the cross product of
+two vectors does. The cross product of two vector signals can; that of gradients on the sphere is
+radial, so it is one signal again: a pseudo-scalar field, which changes natural parity to pseudo-
+tensors. The weight of no odd path is zero. With parity="all" product and bracket are added, so that
+every path of the Clebsch-Gordan product is there, with fixed weights.
+
+References:
+    Xie, Daigavane, Kotak, Smidt, "Asymptotically fast Clebsch-Gordan tensor products with vector
+    spherical harmonics", 2026, https://arxiv.org/abs/2602.21466 (products of vector signals).
+"""
+
+from functools import cache
+
+from jaxtyping import Array
+
+from geojax.products.pointwise import Field, Plan, Table, plan_by_parity, pointwise
+from geojax.products.product import Direction, Spec, product
+from geojax.so3.harmonics import harmonics_table
+from geojax.so3.sphere import hemisphere, rotation_derivatives
+
+__all__ = ["vector_signal"]
+
+PRODUCT = (Field(0, 0, 1, odd=False),)
+BRACKET = (Field(1, 2, 1, odd=True), Field(2, 1, -1, odd=True))
+
+
+@product("vector-signal", family="gaunt")
+def vector_signal(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+    """The bracket on odd paths and the product on even ones."""
+    assert not isinstance(y, Direction) and weights is None
+    return pointwise(x, y, spec, _plan)
+
+
+@cache
+def _plan(spec: Spec) -> Plan:
+    grid = hemisphere(spec.lmax_x + spec.lmax_y + spec.lmax)
+    lmax = max(spec[:3])
+    values = harmonics_table(grid.points, lmax)
+    signal = [values, *rotation_derivatives(grid.points, lmax)]
+    tables = {"out": [values * grid.weights[:, None]], "x": signal, "y": signal}
+    fields = {"even": PRODUCT, "odd": BRACKET, "all": PRODUCT + BRACKET}[spec.parity]
+    return plan_by_parity(
+        spec, fields, lambda name, field, group: Table(tables[name][field], group)
+    )
