@@ -19,7 +19,7 @@ test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
+	XLA_FLAGS= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
 lint: $(VENV)/.linters
 	$(BIN)/ruff format --check .
