@@ -22,6 +22,7 @@ def blocks(key, nodes=6, channels=(5, 4, 3)):
     }
 
 
+@pytest.mark.slow
 def test_features_mix_as_in_e3nn(key):
     """Weights, path normalisation and order are those of e3nn's own layer."""
     x = jax.random.normal(key, (6, 9, 4))

@@ -265,6 +265,7 @@ def test_derivatives_to_third_order_equal_autodiff(x64, key, name, layout, chann
             np.testing.assert_allclose(a, b, atol=1e-12 * scale, err_msg=order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_derivatives_are_finite_at_zero(key, name):
     case = Case(name, 1, 1, 1)

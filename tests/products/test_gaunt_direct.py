@@ -38,7 +38,10 @@ def couplings(name, lmax, parity):
 
 
 @pytest.mark.parametrize("name", FEATURES)
-@pytest.mark.parametrize("lmax, every, symmetric", [(1, 5, 4), (2, 15, 11), (3, 34, 23)])
+@pytest.mark.parametrize(
+    "lmax, every, symmetric",
+    [(1, 5, 4), (2, 15, 11), pytest.param(3, 34, 23, marks=pytest.mark.slow)],
+)
 def test_rank_of_reachable_couplings(x64, name, lmax, every, symmetric):
     """How many independent couplings there are: all of them, or those with l1 + l2 + l3 even.
 

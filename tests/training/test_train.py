@@ -298,6 +298,7 @@ def test_partial_labels_and_no_validation():
     assert found.card.training["compilations"] == 2
 
 
+@pytest.mark.slow
 def test_classes_of_clouds_are_learnt_by_cross_entropy():
     """Without energies there are no E0s, no scale, and no forces."""
     network = EGNN(cutoff=9.0, channels=4, layers=1, irreps_out="8x0e")
