@@ -9,8 +9,6 @@ References:
     point-wise activations", 2024, https://arxiv.org/abs/2401.09235.
 """
 
-from math import sqrt
-
 import jax.numpy as jnp
 from e3nn_jax import Irrep
 from jaxtyping import Array, Float
@@ -84,7 +82,7 @@ def sphere_activation(
     """
     lmax = so3.degree(x)
     grid = so3.sphere(4 * lmax + 2 if degree is None else degree)
-    table = so3.harmonics_table(grid.points, lmax) / sqrt((lmax + 1) ** 2)
+    table = so3.harmonics_table(grid.points, lmax) / (lmax + 1)
     values = jnp.einsum("pm,...mc->...pc", jnp.asarray(table, x.dtype), x)
     back = jnp.asarray(table.T * grid.weights * (lmax + 1) ** 2, x.dtype)
     out = jnp.einsum("mp,...pc->...mc", back, activate(values, name))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, derivative, rows_of
+from geojax.products.form import assemble, bilinear, is_thin, rows_of
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
@@ -33,9 +33,7 @@ Tensor = Any
 def cartesian(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
     """The coupled product, for degrees up to 2."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    form = Operations(spec, weights is not None, y.shape[-1] == 1 != x.shape[-1])
-    operands = (x, y) if weights is None else (weights, x, y)
-    return derivative(form, "out")(*operands)
+    return bilinear(Operations(spec, weights is not None, is_thin(x, y)), x, y, weights)
 
 
 class Operations(NamedTuple):

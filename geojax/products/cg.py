@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, derivative, rows_of
+from geojax.products.form import assemble, bilinear, is_thin, rows_of
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
@@ -81,9 +81,8 @@ def couple(
     x: Array, y: Array, weights: Array | None, spec: Spec, weight: Callable[[Path], float]
 ) -> Array:
     """The product by coefficients, each path times its fixed `weight` besides."""
-    form = Coefficients(spec, weights is not None, y.shape[-1] == 1 != x.shape[-1], weight)
-    operands = (x, y) if weights is None else (weights, x, y)
-    return derivative(form, "out")(*operands)
+    form = Coefficients(spec, weights is not None, is_thin(x, y), weight)
+    return bilinear(form, x, y, weights)
 
 
 class Term(NamedTuple):

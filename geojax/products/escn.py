@@ -18,9 +18,10 @@ from geojax.arrays import unit
 from geojax.products.cg import Coefficients
 from geojax.products.form import derivative
 from geojax.products.product import Direction, Spec, product
-from geojax.so3 import slices, wigner_d
+from geojax.so3 import wigner_d
+from geojax.so3.rotation import turn
 
-__all__ = ["escn", "frame", "turn"]
+__all__ = ["escn", "frame"]
 
 
 @product("escn", direction=True)
@@ -43,7 +44,8 @@ def escn(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> A
     degrees = [path.l3 for path in paths]
     ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
     parts = zip(degrees, jnp.split(product, ends, -2), strict=True)
-    return jnp.concatenate([_apply(blocks[l], part, back=True) for l, part in parts], -2)
+    back = lambda l, part: jnp.einsum("...ji,...jc->...ic", blocks[l], part, precision="highest")
+    return jnp.concatenate([back(l, part) for l, part in parts], -2)
 
 
 def frame(vectors: Float[Array, "*n xyz"]) -> Float[Array, "*n 3 3"]:
@@ -65,17 +67,3 @@ def frame(vectors: Float[Array, "*n xyz"]) -> Float[Array, "*n 3 3"]:
     ]
     flipped = [[a, b * sign, c * sign] for a, b, c in rows]
     return jnp.stack([jnp.stack(row, -1) for row in flipped], -2)
-
-
-def turn(
-    blocks: tuple[Array, ...], x: Float[Array, "*n m channel"], *, back: bool = False
-) -> Float[Array, "*n m channel"]:
-    """The features turned by Wigner matrices, or by their inverses."""
-    lmax = round(x.shape[-2] ** 0.5) - 1
-    parts = [_apply(blocks[l], x[..., rows, :], back) for l, rows in enumerate(slices(lmax))]
-    return jnp.concatenate(parts, -2)
-
-
-def _apply(block: Array, x: Array, back: bool) -> Array:
-    axes = "...ji,...jc->...ic" if back else "...ij,...jc->...ic"
-    return jnp.einsum(axes, block, x, precision="highest")

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from geojax.multilinear import Multilinear
 from geojax.products.product import Spec
 
-__all__ = ["Form", "assemble", "derivative", "rows_of"]
+__all__ = ["Form", "assemble", "bilinear", "derivative", "is_thin", "rows_of"]
 
 
 @runtime_checkable
@@ -49,6 +49,17 @@ def _transposed(form: Form, target: str, source: str, cotangent: Array, *operand
     given = dict(zip(others, operands, strict=True)) | {target: cotangent}
     ordered = (given[name] for name in form.arguments if name in given)
     return derivative(form, source)(*ordered)
+
+
+def bilinear(form: Form, x: Array, y: Array, weights: Array | None) -> Array:
+    """The product of a form with the arguments (w,) out, x, y."""
+    operands = (x, y) if weights is None else (weights, x, y)
+    return derivative(form, "out")(*operands)
+
+
+def is_thin(x: Array, y: Array) -> bool:
+    """Whether y has a single channel, which couples to all of x's."""
+    return y.shape[-1] == 1 != x.shape[-1]
 
 
 def rows_of(spec: Spec, name: str) -> int:

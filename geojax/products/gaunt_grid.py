@@ -8,6 +8,7 @@ References:
     tradeoffs in equivariant tensor products", 2025, https://arxiv.org/abs/2506.13523.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 from jaxtyping import Array
@@ -15,9 +16,11 @@ from jaxtyping import Array
 from geojax.products.pointwise import Field, Plan, Table, plan_by_parity, pointwise
 from geojax.products.product import Direction, Spec, product
 from geojax.so3.harmonics import harmonics_table
-from geojax.so3.sphere import hemisphere
+from geojax.so3.sphere import hemisphere, rotation_derivatives
 
-__all__ = ["gaunt_grid"]
+__all__ = ["PRODUCT", "gaunt_grid", "grid_plan"]
+
+PRODUCT = (Field(0, 0, 1, odd=False),)
 
 
 @product("gaunt-grid", family="gaunt", parities=("even",))
@@ -29,8 +32,18 @@ def gaunt_grid(x: Array, y: Array | Direction, weights: Array | None, spec: Spec
 
 @cache
 def _plan(spec: Spec) -> Plan:
+    return grid_plan(spec, PRODUCT)
+
+
+def grid_plan(spec: Spec, fields: Sequence[Field]) -> Plan:
+    """The plan of fields on half a sphere: 0 is the signal, 1 and 2 its rotation derivatives."""
     grid = hemisphere(spec.lmax_x + spec.lmax_y + spec.lmax)
-    values = harmonics_table(grid.points, max(spec[:3]))
-    tables = {"out": values * grid.weights[:, None], "x": values, "y": values}
-    fields = [Field(0, 0, 1, odd=False)]
-    return plan_by_parity(spec, fields, lambda name, _, group: Table(tables[name], group))
+    lmax = max(spec[:3])
+    values = harmonics_table(grid.points, lmax)
+    signal = [values]
+    if any(field.odd for field in fields):
+        signal.extend(rotation_derivatives(grid.points, lmax))
+    tables = {"out": [values * grid.weights[:, None]], "x": signal, "y": signal}
+    return plan_by_parity(
+        spec, fields, lambda name, field, group: Table(tables[name][field], group)
+    )

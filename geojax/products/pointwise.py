@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, derivative, rows_of
+from geojax.products.form import assemble, bilinear, is_thin, rows_of
 from geojax.products.product import Spec
 from geojax.so3 import Path
 
@@ -181,7 +181,7 @@ class Signals(NamedTuple):
 
 def pointwise(x: Array, y: Array, spec: Spec, plan: Callable[[Spec], Plan]) -> Array:
     """The product of two arrays of features; `plan` is a cached function of the spec."""
-    return derivative(Signals(plan, spec, y.shape[-1] == 1 != x.shape[-1]), "out")(x, y)
+    return bilinear(Signals(plan, spec, is_thin(x, y)), x, y, None)
 
 
 def _up(block: Block, a: Array) -> Array:

@@ -296,14 +296,14 @@ def _by_degree(weights: Array, spec: Spec) -> tuple[Array, Array, Array]:
     """The weights of a gaunt product as factors of the rows of x, y and the result."""
     ends = (spec.lmax_x + 1, spec.lmax_x + spec.lmax_y + 2)
     of_x, of_y, of_out = jnp.split(weights, ends, axis=-2)
-    if spec.layout == "keep":
-        counts = kept_layout(*spec[:3], parity=spec.parity)
-        rows = [
-            jnp.repeat(of_out[..., l : l + 1, :], n * (2 * l + 1), -2) for l, n in enumerate(counts)
-        ]
-        return so3.expand_by_degree(of_x), so3.expand_by_degree(of_y), jnp.concatenate(rows, -2)
     expand = so3.expand_by_degree
-    return expand(of_x), expand(of_y), expand(of_out)
+    if spec.layout == "sum":
+        return expand(of_x), expand(of_y), expand(of_out)
+    counts = kept_layout(*spec[:3], parity=spec.parity)
+    rows = [
+        jnp.repeat(of_out[..., l : l + 1, :], n * (2 * l + 1), -2) for l, n in enumerate(counts)
+    ]
+    return expand(of_x), expand(of_y), jnp.concatenate(rows, -2)
 
 
 def _alike(x: Any, y: Any, weights: Any) -> tuple[Array, Array | Direction, Array | None]:

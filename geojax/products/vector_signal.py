@@ -15,14 +15,12 @@ from functools import cache
 
 from jaxtyping import Array
 
-from geojax.products.pointwise import Field, Plan, Table, plan_by_parity, pointwise
+from geojax.products.gaunt_grid import PRODUCT, grid_plan
+from geojax.products.pointwise import Field, Plan, pointwise
 from geojax.products.product import Direction, Spec, product
-from geojax.so3.harmonics import harmonics_table
-from geojax.so3.sphere import hemisphere, rotation_derivatives
 
 __all__ = ["vector_signal"]
 
-PRODUCT = (Field(0, 0, 1, odd=False),)
 BRACKET = (Field(1, 2, 1, odd=True), Field(2, 1, -1, odd=True))
 
 
@@ -35,12 +33,5 @@ def vector_signal(x: Array, y: Array | Direction, weights: Array | None, spec: S
 
 @cache
 def _plan(spec: Spec) -> Plan:
-    grid = hemisphere(spec.lmax_x + spec.lmax_y + spec.lmax)
-    lmax = max(spec[:3])
-    values = harmonics_table(grid.points, lmax)
-    signal = [values, *rotation_derivatives(grid.points, lmax)]
-    tables = {"out": [values * grid.weights[:, None]], "x": signal, "y": signal}
     fields = {"even": PRODUCT, "odd": BRACKET, "all": PRODUCT + BRACKET}[spec.parity]
-    return plan_by_parity(
-        spec, fields, lambda name, field, group: Table(tables[name][field], group)
-    )
+    return grid_plan(spec, fields)

@@ -49,24 +49,24 @@ def harmonics(
     if lmax < 0:
         raise ValueError(f"the largest degree is 0 or more; got lmax={lmax}")
     v = unit(vectors) if normalize else vectors
-    return jnp.stack(_components(v[..., 0], v[..., 1], v[..., 2], lmax), -1)
+    return jnp.stack(_components(v[..., 0], v[..., 1], v[..., 2], lmax, jnp), -1)
 
 
 def harmonics_table(points: Float[np.ndarray, "point xyz"], lmax: int) -> np.ndarray:
     """The harmonics at unit vectors, `[point, m]`, by numpy in float64."""
     x, y, z = points.astype(float).T
-    return np.stack(_components(x, y, z, lmax), -1)
+    return np.stack(_components(x, y, z, lmax, np), -1)
 
 
-def _components(x: Any, y: Any, z: Any, lmax: int) -> list[Any]:
-    """Each component of the solid harmonics, by whatever arithmetic the arrays have."""
+def _components(x: Any, y: Any, z: Any, lmax: int, xp: Any) -> list[Any]:
+    """Each component of the solid harmonics, by numpy or jax."""
     square = x * x + y * y + z * z
     rows = [y] * (lmax + 1) ** 2
-    cosine, sine = 0 * x + 1, 0 * x  # of m times the azimuth, with its radius^m
+    cosine, sine = xp.ones_like(x), xp.zeros_like(x)  # of m times the azimuth, with its radius^m
     for m in range(lmax + 1):
         if m > 0:
             cosine, sine = z * cosine - x * sine, z * sine + x * cosine
-        for l, q in enumerate(_polar(m, lmax, y, square), start=m):
+        for l, q in enumerate(_polar(m, lmax, y, square, xp), start=m):
             centre = l * l + l
             rows[centre + m] = q * cosine
             if m > 0:
@@ -74,14 +74,14 @@ def _components(x: Any, y: Any, z: Any, lmax: int) -> list[Any]:
     return rows
 
 
-def _polar(m: int, lmax: int, y: Any, square: Any) -> list[Any]:
+def _polar(m: int, lmax: int, y: Any, square: Any, xp: Any) -> list[Any]:
     """Q_lm for l = m ... lmax.
 
     The recursion of P_l^m times the norms c_lm = sqrt((2l+1) (2 - [m=0]) (l-m)! / (l+m)!) is
     Q_lm = a_l y Q_{l-1,m} - b_l r^2 Q_{l-2,m} with the a_l, b_l below.
     """
     first = math.prod(1 + 1 / (2 * k) for k in range(1, m + 1)) * (1 if m == 0 else 2)
-    q = [0 * y + math.sqrt(first)]
+    q = [xp.full_like(y, math.sqrt(first))]
     for l in range(m + 1, lmax + 1):
         a = math.sqrt((2 * l + 1) * (2 * l - 1) / ((l - m) * (l + m)))
         term = a * y * q[-1]

@@ -1,6 +1,7 @@
 """Rotations and reflections of spherical features: Wigner matrices from 3x3 matrices, no angles."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from geojax.so3.coupling import clebsch_gordan
 from geojax.so3.features import degree, slices
 
-__all__ = ["random_rotation", "rotate", "wigner_d"]
+__all__ = ["random_rotation", "rotate", "turn", "wigner_d"]
 
 # Wigner matrices are orthogonal only if they are computed in full precision.
 _einsum = lambda *operands: jnp.einsum(*operands, precision="highest")
@@ -49,10 +50,20 @@ def rotate(
     pseudo: bool = False,
 ) -> Float[Array, "... m channel"]:
     """The features after the world was turned by `matrix`, one for all or one per batch entry."""
-    lmax = degree(features)
+    return turn(wigner_d(matrix, degree(features), pseudo=pseudo), features)
+
+
+def turn(
+    blocks: Sequence[Float[Array, "... _ _"]],
+    features: Float[Array, "... m channel"],
+    *,
+    back: bool = False,
+) -> Float[Array, "... m channel"]:
+    """The features turned by Wigner matrices of their degrees (or more), or by the inverses."""
+    axes = "...ji,...jc->...ic" if back else "...ij,...jc->...ic"
     parts = [
-        _einsum("...ij,...jc->...ic", block, features[..., rows, :])
-        for block, rows in zip(wigner_d(matrix, lmax, pseudo=pseudo), slices(lmax), strict=True)
+        _einsum(axes, blocks[l], features[..., rows, :])
+        for l, rows in enumerate(slices(degree(features)))
     ]
     return jnp.concatenate(parts, -2)
 
