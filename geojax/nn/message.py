@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from geojax import so3
 from geojax.graphs import Graph, from_senders, to_receivers
 from geojax.nn.linear import Blocks
-from geojax.products import Direction, kept_layout, split_kept, tensor_product
+from geojax.products import Direction, convolution, kept_layout, split_kept, tensor_product
 
 __all__ = ["Part", "convolve", "convolve_blocks", "irrep", "plan", "weight_count"]
 
@@ -42,11 +42,10 @@ def convolve(
         parity: of the paths, as in `tensor_product`.
         method: a name in `PRODUCTS`, or "auto".
     """
-    sent = from_senders(x, graph)
-    product = tensor_product(
-        sent, y, weights, lmax=lmax, method=method, paths="keep", parity=parity
-    )
-    return to_receivers(product, graph)
+    options = {"lmax": lmax, "method": method, "paths": "keep", "parity": parity}
+    if "mask" in graph.edges or "reverse" in graph.edges:
+        return to_receivers(tensor_product(from_senders(x, graph), y, weights, **options), graph)
+    return convolution(x, y, weights, graph.senders, graph.receivers, **options)
 
 
 class Part(NamedTuple):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, bilinear, is_thin, rows_of
+from geojax.products.form import Bound, assemble
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
@@ -30,10 +30,13 @@ Tensor = Any
 
 
 @product("cartesian", lmax=2)
-def cartesian(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def cartesian(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The coupled product, for degrees up to 2."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    return bilinear(Operations(spec, weights is not None, is_thin(x, y)), x, y, weights)
+    thin = y.shape[-1] != channels
+    if weights is None:
+        return Bound(Operations(spec, False, thin), {"y": y})
+    return Bound(Operations(spec, True, thin), {"y": y, "w": weights})
 
 
 class Operations(NamedTuple):
@@ -67,7 +70,7 @@ class Operations(NamedTuple):
             if self.thin and target == "y":
                 found = found.sum(-1, keepdims=True)
             parts.setdefault(starts[target], []).append(found)
-        return assemble(parts, rows_of(self.spec, target))
+        return assemble(parts, self.spec.rows(target))
 
 
 @cache

@@ -18,24 +18,20 @@ from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, bilinear, is_thin, rows_of
+from geojax.products.form import Bound, assemble
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
-__all__ = ["Coefficients", "cg", "couple"]
+__all__ = ["Coefficients", "cg"]
 
 # Largest number of terms that are unrolled. On two CPU cores (4096 edges, 32 channels, paths kept)
 # the unrolled form is faster up to lmax 4 at least, but there (1158 terms) the product and its
 # three cotangents compile for 62 s, against 16 s path by path.
 UNROLL = 600
-# Largest number of rows that a CPU stacks; more are written into place one by one, because the
-# copy that a stack makes costs more than clearing the result: 46 against 88 ms for 99 rows.
-STACK = 64
 
 
 def one(path: Path) -> float:
@@ -71,18 +67,13 @@ class Coefficients(NamedTuple):
 
 
 @product("cg")
-def cg(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def cg(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product by its definition: exact, any degrees, parities, weights and layouts."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    return couple(x, y, weights, spec, one)
-
-
-def couple(
-    x: Array, y: Array, weights: Array | None, spec: Spec, weight: Callable[[Path], float]
-) -> Array:
-    """The product by coefficients, each path times its fixed `weight` besides."""
-    form = Coefficients(spec, weights is not None, is_thin(x, y), weight)
-    return bilinear(form, x, y, weights)
+    thin = y.shape[-1] != channels
+    if weights is None:
+        return Bound(Coefficients(spec, False, thin), {"y": y})
+    return Bound(Coefficients(spec, True, thin), {"y": y, "w": weights})
 
 
 class Term(NamedTuple):
@@ -138,25 +129,10 @@ def _unrolled(form: Coefficients, target: str, given: Mapping[str, Array]) -> Ar
     zero = jnp.zeros_like(max(given.values(), key=lambda a: a.shape[-1])[..., 0, :])
     rows = [
         _nested(terms[row], names, given) if row in terms else zero
-        for row in range(rows_of(form.spec, target))
+        for row in range(form.spec.rows(target))
     ]
-    out = _stack(rows)
+    out = jnp.stack(rows, -2)
     return out.sum(-1, keepdims=True) if form.thin and target == "y" else out
-
-
-def _stack(rows: list[Array]) -> Array:
-    """The rows on axis -2."""
-    stack = lambda *rows: jnp.stack(rows, -2)
-    if len(rows) <= STACK:
-        return stack(*rows)
-    return jax.lax.platform_dependent(*rows, cpu=_write, default=stack)
-
-
-def _write(*rows: Array) -> Array:
-    out = jnp.zeros((*rows[0].shape[:-1], len(rows), rows[0].shape[-1]), rows[0].dtype)
-    for i, row in enumerate(rows):
-        out = jax.lax.dynamic_update_slice_in_dim(out, row[..., None, :], i, -2)
-    return out
 
 
 def _nested(terms: list[Term], names: tuple[str, ...], given: Mapping[str, Array]) -> Any:
@@ -184,7 +160,7 @@ def _by_path(form: Coefficients, target: str, given: Mapping[str, Array]) -> Arr
         here = {name: a[..., getattr(block, name), :] for name, a in given.items()}
         part = _one_path(form, target, here, block.values)
         parts.setdefault(getattr(block, target).start, []).append(part)
-    return assemble(parts, rows_of(form.spec, target))
+    return assemble(parts, form.spec.rows(target))
 
 
 def _one_path(

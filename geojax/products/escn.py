@@ -10,42 +10,103 @@ References:
     https://arxiv.org/abs/2302.03655.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from geojax.arrays import unit
 from geojax.products.cg import Coefficients
-from geojax.products.form import derivative
+from geojax.products.form import Bound, assemble
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import wigner_d
-from geojax.so3.rotation import turn
 
 __all__ = ["escn", "frame"]
 
 
 @product("escn", direction=True)
-def escn(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def escn(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """Turn to the edge, couple row by row, turn back."""
     assert isinstance(y, Direction), "registered with direction=True"
     blocks = wigner_d(frame(y.unit), max(spec.lmax_x, spec.lmax))
+    turn = jnp.concatenate([d.reshape(*d.shape[:-2], -1, 1) for d in blocks], -2)
     paths = spec.paths()
     if weights is None:
-        weights = jnp.ones((*x.shape[:-2], len(paths), x.shape[-1]), x.dtype)
+        weights = jnp.ones((*y.unit.shape[:-1], len(paths), channels), y.unit.dtype)
     # A padding edge has no direction: its harmonics of degree 0 are one, the others zero.
     here = jnp.any(y.unit != 0, -1)[..., None, None]
     zonal = np.array([path.l2 == 0 for path in paths])[:, None]
-    zonal = jnp.broadcast_to(zonal, weights.shape)
-    weights = jnp.where(zonal | here, weights, 0)
-    turned = turn(blocks, x)
-    product = derivative(Coefficients(spec, True, pole=True), "out")(weights, turned)
-    if spec.layout == "sum":
-        return turn(blocks, product, back=True)
-    degrees = [path.l3 for path in paths]
-    ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
-    parts = zip(degrees, jnp.split(product, ends, -2), strict=True)
-    back = lambda l, part: jnp.einsum("...ji,...jc->...ic", blocks[l], part, precision="highest")
-    return jnp.concatenate([back(l, part) for l, part in parts], -2)
+    weights = jnp.where(jnp.broadcast_to(zonal, weights.shape) | here, weights, 0)
+    return Bound(InFrame(spec), {"w": weights, "turn": turn, "back": turn})
+
+
+class InFrame(NamedTuple):
+    """F = G(w, back out, turn x), with G the form that couples in the frame.
+
+    Both matrices are the frame's Wigner matrices, one after the other, `[..., _, 1]`. As two
+    arguments they make F linear in each, so that its derivatives are maps of the same kind.
+    """
+
+    spec: Spec
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("w", "out", "x", "turn", "back")
+
+    def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
+        inner = Coefficients(self.spec, True, pole=True)
+        here = {"w": given["w"]} if "w" in given else {}
+        for name, matrices in (("out", "back"), ("x", "turn")):
+            if name in given and matrices in given:
+                here[name] = self._turn(name, given[matrices], given[name])
+        if target == "w":
+            return inner.evaluate("w", here)
+        name = {"turn": "x", "back": "out"}.get(target, target)
+        found = inner.evaluate(name, here)
+        if target == name:
+            matrices = given["back" if name == "out" else "turn"]
+            return self._turn(name, matrices, found, back=True)
+        return self._pairs(name, found, given[name])
+
+    def _degrees(self, name: str) -> list[int]:
+        """The degree of each block of rows of an argument."""
+        if name == "out" and self.spec.layout == "keep":
+            return [path.l3 for path in self.spec.paths()]
+        return list(range((self.spec.lmax if name == "out" else self.spec.lmax_x) + 1))
+
+    def _turn(self, name: str, matrices: Array, a: Array, back: bool = False) -> Array:
+        axes = "...ji,...jc->...ic" if back else "...ij,...jc->...ic"
+        degrees = self._degrees(name)
+        ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
+        parts = zip(degrees, jnp.split(a, ends, -2), strict=True)
+        return jnp.concatenate([_einsum(axes, _block(matrices, l), part) for l, part in parts], -2)
+
+    def _pairs(self, name: str, first: Array, second: Array) -> Array:
+        """The cotangent of the matrices that turn `second`, from that of the turned array."""
+        degrees, parts = self._degrees(name), {}
+        ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
+        blocks = zip(degrees, *(jnp.split(a, ends, -2) for a in (first, second)), strict=True)
+        for l, one, two in blocks:
+            pair = _einsum("...ic,...jc->...ij", one, two)
+            pair = pair.reshape(*pair.shape[:-2], -1, 1)
+            parts.setdefault(_start(l), []).append(pair)
+        return assemble(parts, _start(max(self.spec.lmax_x, self.spec.lmax) + 1))
+
+
+def _start(l: int) -> int:
+    """Where the matrix of degree l begins: the sum of (2k+1)**2 over k < l."""
+    return l * (2 * l - 1) * (2 * l + 1) // 3
+
+
+def _block(matrices: Array, l: int) -> Array:
+    flat = matrices[..., _start(l) : _start(l + 1), 0]
+    return flat.reshape(*flat.shape[:-1], 2 * l + 1, 2 * l + 1)
+
+
+def _einsum(axes: str, *operands: Array) -> Array:
+    return jnp.einsum(axes, *operands, precision="highest")
 
 
 def frame(vectors: Float[Array, "*n xyz"]) -> Float[Array, "*n 3 3"]:

@@ -7,21 +7,17 @@ fast programs are often slow ones.
 """
 
 from collections.abc import Hashable, Mapping
-from functools import cache, partial
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from geojax.multilinear import Multilinear
-from geojax.products.product import Spec
-
-__all__ = ["Form", "assemble", "bilinear", "derivative", "is_thin", "rows_of"]
+__all__ = ["Bound", "Form", "assemble"]
 
 
 @runtime_checkable
 class Form(Hashable, Protocol):
-    """A multilinear form of named arrays, all of it static and hashable."""
+    """A multilinear form of named arrays `[..., row, channel]`, all of it static and hashable."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -33,42 +29,11 @@ class Form(Hashable, Protocol):
         ...
 
 
-@cache
-def derivative(form: Form, target: str) -> Multilinear:
-    """dF/dtarget, a map of the other arguments in their order."""
-    names = tuple(name for name in form.arguments if name != target)
-    return Multilinear(
-        lambda *operands: form.evaluate(target, dict(zip(names, operands, strict=True))),
-        tuple(partial(_transposed, form, target, source) for source in names),
-    )
+class Bound(NamedTuple):
+    """A product whose first factor is open: a form, and all its arguments but x and out."""
 
-
-def _transposed(form: Form, target: str, source: str, cotangent: Array, *operands: Array) -> Array:
-    """The cotangent of `source` from that of `target` and the other arguments of F."""
-    others = (name for name in form.arguments if name not in (target, source))
-    given = dict(zip(others, operands, strict=True)) | {target: cotangent}
-    ordered = (given[name] for name in form.arguments if name in given)
-    return derivative(form, source)(*ordered)
-
-
-def bilinear(form: Form, x: Array, y: Array, weights: Array | None) -> Array:
-    """The product of a form with the arguments (w,) out, x, y."""
-    operands = (x, y) if weights is None else (weights, x, y)
-    return derivative(form, "out")(*operands)
-
-
-def is_thin(x: Array, y: Array) -> bool:
-    """Whether y has a single channel, which couples to all of x's."""
-    return y.shape[-1] == 1 != x.shape[-1]
-
-
-def rows_of(spec: Spec, name: str) -> int:
-    """The number of rows of x, y, out or the weights w."""
-    if name == "out" and spec.layout == "keep":
-        return sum(2 * path.l3 + 1 for path in spec.paths())
-    if name == "w":
-        return len(spec.paths())
-    return ({"x": spec.lmax_x, "y": spec.lmax_y, "out": spec.lmax}[name] + 1) ** 2
+    form: Form
+    operands: dict[str, Array]
 
 
 def assemble(parts: Mapping[int, list[Array]], rows: int) -> Array:

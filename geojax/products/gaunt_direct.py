@@ -7,7 +7,8 @@ References:
 
 from jaxtyping import Array
 
-from geojax.products.cg import couple
+from geojax.products.cg import Coefficients
+from geojax.products.form import Bound
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import gaunt_weight
 
@@ -15,7 +16,7 @@ __all__ = ["gaunt_direct"]
 
 
 @product("gaunt-direct", family="gaunt", parities=("even",))
-def gaunt_direct(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def gaunt_direct(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product of two signals by the non-zero integrals of three harmonics."""
     assert not isinstance(y, Direction) and weights is None
-    return couple(x, y, None, spec, gaunt_weight)
+    return Bound(Coefficients(spec, False, y.shape[-1] != channels, gaunt_weight), {"y": y})

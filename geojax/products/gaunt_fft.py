@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.pointwise import Field, Plan, plan_by_parity, pointwise
+from geojax.products.form import Bound
+from geojax.products.pointwise import Field, Plan, Signals, plan_by_parity
 from geojax.products.product import Direction, Spec, product
 from geojax.so3.harmonics import harmonics_table
 
@@ -28,10 +29,10 @@ __all__ = ["gaunt_fft"]
 
 
 @product("gaunt-fft", family="gaunt", parities=("even",))
-def gaunt_fft(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def gaunt_fft(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product of two signals: fast Fourier transforms to half a torus, and back."""
     assert not isinstance(y, Direction) and weights is None
-    return pointwise(x, y, spec, _plan)
+    return Bound(Signals(_plan, spec, y.shape[-1] != channels), {"y": y})
 
 
 @cache

@@ -13,7 +13,8 @@ from functools import cache
 
 from jaxtyping import Array
 
-from geojax.products.pointwise import Field, Plan, Table, plan_by_parity, pointwise
+from geojax.products.form import Bound
+from geojax.products.pointwise import Field, Plan, Signals, Table, plan_by_parity
 from geojax.products.product import Direction, Spec, product
 from geojax.so3.harmonics import harmonics_table
 from geojax.so3.sphere import hemisphere, rotation_derivatives
@@ -24,10 +25,10 @@ PRODUCT = (Field(0, 0, 1, odd=False),)
 
 
 @product("gaunt-grid", family="gaunt", parities=("even",))
-def gaunt_grid(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def gaunt_grid(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product of two signals: matrix products to the points of half a sphere, and back."""
     assert not isinstance(y, Direction) and weights is None
-    return pointwise(x, y, spec, _plan)
+    return Bound(Signals(_plan, spec, y.shape[-1] != channels), {"y": y})
 
 
 @cache

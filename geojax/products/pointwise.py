@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import assemble, bilinear, is_thin, rows_of
+from geojax.products.form import assemble
 from geojax.products.product import Spec
 from geojax.so3 import Path
 
-__all__ = ["Block", "Coupling", "Field", "Plan", "Table", "plan_by_parity", "pointwise"]
+__all__ = ["Block", "Coupling", "Field", "Plan", "Signals", "Table", "plan_by_parity"]
 
 
 @runtime_checkable
@@ -150,7 +150,13 @@ def _slices(group: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 class Signals(NamedTuple):
-    """F, all of it static. `thin`: y has a single channel, which couples to all of x's."""
+    """F, all of it static.
+
+    Attributes:
+        plan: a cached function of the spec.
+        spec: of the product.
+        thin: y has a single channel, which couples to all of x's.
+    """
 
     plan: Callable[[Spec], Plan]
     spec: Spec
@@ -176,12 +182,7 @@ class Signals(NamedTuple):
                 total = sum(products[1:], products[0])
                 thin = self.thin and target == "y"
                 _down(block, total.sum(-1, keepdims=True) if thin else total, parts)
-        return assemble(parts, rows_of(self.spec, target))
-
-
-def pointwise(x: Array, y: Array, spec: Spec, plan: Callable[[Spec], Plan]) -> Array:
-    """The product of two arrays of features; `plan` is a cached function of the spec."""
-    return bilinear(Signals(plan, spec, is_thin(x, y)), x, y, None)
+        return assemble(parts, self.spec.rows(target))
 
 
 def _up(block: Block, a: Array) -> Array:

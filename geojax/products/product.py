@@ -21,9 +21,11 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkab
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from geojax import so3
+from geojax.products.edges import contract
+from geojax.products.form import Bound
 from geojax.registry import Registry
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Layout",
     "Product",
     "Spec",
+    "convolution",
     "kept_layout",
     "product",
     "split_kept",
@@ -77,13 +80,23 @@ class Spec(NamedTuple):
         """The paths in the order of the weights."""
         return so3.paths(self.lmax_x, self.lmax_y, self.lmax, parity=self.parity)
 
+    def rows(self, name: str) -> int:
+        """The number of rows of x, y, out or the weights w."""
+        if name == "out" and self.layout == "keep":
+            return sum(2 * path.l3 + 1 for path in self.paths())
+        if name == "w":
+            return len(self.paths())
+        return ({"x": self.lmax_x, "y": self.lmax_y, "out": self.lmax}[name] + 1) ** 2
+
 
 @runtime_checkable
 class Kernel(Protocol):
     """One way to compute a product."""
 
-    def __call__(self, x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
-        """The product of operands of one dtype, equal batch axes and degrees as in `spec`.
+    def __call__(
+        self, y: Array | Direction, weights: Array | None, spec: Spec, channels: int
+    ) -> Bound:
+        """The product by y as a form, with the arguments x, out and others, which are given.
 
         There is at least one path. `y` has x's channels or one; it is a `Direction` if and only if
         the kernel was registered with `direction=True`. Of the family "gaunt" the weights are None.
@@ -173,30 +186,55 @@ def tensor_product(
         ValueError: shapes that do not fit, with the shapes; degrees or parities that the method
             cannot couple.
     """
-    _check(x, y, weights, lmax, paths)
-    lmax_y = y.lmax if isinstance(y, Direction) else so3.degree(y)
-    spec = Spec(so3.degree(x), lmax_y, lmax, parity, paths)
-    directions = isinstance(y, Direction)
-    name = choose(spec) if method == "auto" else method
-    chosen = PRODUCTS[name]
-    _check_method(name, chosen, spec)
-    if isinstance(y, Direction) and not chosen.direction:
-        y = y.harmonics()
-    if chosen.direction and not directions:
-        raise TypeError(
-            f"the product {name!r} turns features to a direction, so y is a Direction(vectors, "
-            "lmax); got features; use a product without directions for two sets of features"
-        )
-    _check_weights(weights, spec, name, x.shape[-1])
+    chosen, spec, y = _resolve(x, y, weights, lmax, method, paths, parity)
     x, y, weights = _alike(x, y, weights)
     if not spec.paths():
-        rows = 0 if paths == "keep" else (lmax + 1) ** 2
-        return jnp.zeros((*x.shape[:-2], rows, x.shape[-1]), x.dtype)
+        return jnp.zeros((*x.shape[:-2], spec.rows("out"), x.shape[-1]), x.dtype)
     if chosen.family == "gaunt" and weights is not None:
         of_x, of_y, of_out = _by_degree(weights, spec)
         assert not isinstance(y, Direction), "no gaunt product takes directions"
-        return chosen.kernel(x * of_x, y * of_y, None, spec) * of_out
-    return chosen.kernel(x, y, weights, spec)
+        return contract(chosen.kernel(y * of_y, None, spec, x.shape[-1]), x * of_x) * of_out
+    return contract(chosen.kernel(y, weights, spec, x.shape[-1]), x)
+
+
+def convolution(
+    x: Float[Array, "node m1 channel"],
+    y: Float[Array, "edge m2 #channel"] | Direction,
+    weights: Float[Array, "edge path channel"] | None,
+    senders: Int[Array, "edge"],
+    receivers: Int[Array, "edge"],
+    *,
+    lmax: int,
+    method: str = "auto",
+    paths: Layout = "sum",
+    parity: so3.Parity = "even",
+) -> Float[Array, "node m3 channel"]:
+    """The sum of `tensor_product(x[sender], y, weights)` over the edges that end at each node.
+
+    Nothing is kept per edge but the operands, in no derivative; on a CPU large convolutions go
+    through the edges in chunks.
+
+    Args:
+        x: features of nodes.
+        y, weights, lmax, method, paths, parity: as in `tensor_product`, one row per edge.
+        senders: the node of x that each edge reads.
+        receivers: the node that it ends at, in ascending order.
+
+    Raises:
+        KeyError, TypeError, ValueError: as `tensor_product`.
+    """
+    chosen, spec, y = _resolve(x, y, weights, lmax, method, paths, parity)
+    nodes, channels = x.shape[0], x.shape[-1]
+    if not spec.paths():
+        return jnp.zeros((nodes, spec.rows("out"), channels), x.dtype)
+    if chosen.family == "gaunt" and weights is not None:  # they are factors of x at each edge
+        sent = x.at[senders].get(mode="promise_in_bounds")
+        options = {"lmax": lmax, "method": method, "paths": paths, "parity": parity}
+        messages = tensor_product(sent, y, weights, **options)
+        return jax.ops.segment_sum(messages, receivers, nodes, indices_are_sorted=True)
+    x, y, weights = _one_dtype(x, y, weights)
+    bound = chosen.kernel(y, weights, spec, channels)
+    return contract(bound, x, {"x": senders, "out": receivers}, nodes)
 
 
 def kept_layout(
@@ -237,6 +275,26 @@ def choose(spec: Spec) -> str:
 def weight_rows(name: str, spec: Spec) -> int:
     """How many weights per channel a product takes: one per path, or (gaunt) one per degree."""
     return len(spec.paths()) if PRODUCTS[name].family == "coupled" else sum(spec[:3]) + 3
+
+
+def _resolve(
+    x: Any, y: Any, weights: Any, lmax: int, method: str, paths: Layout, parity: so3.Parity
+) -> tuple[Product, Spec, Any]:
+    """The checked product that is taken, its spec, and y as it asks for it."""
+    _check(x, y, weights, lmax, paths)
+    directions = isinstance(y, Direction)
+    lmax_y = y.lmax if directions else so3.degree(y)
+    spec = Spec(so3.degree(x), lmax_y, lmax, parity, paths)
+    name = choose(spec) if method == "auto" else method
+    chosen = PRODUCTS[name]
+    _check_method(name, chosen, spec)
+    if chosen.direction and not directions:
+        raise TypeError(
+            f"the product {name!r} turns features to a direction, so y is a Direction(vectors, "
+            "lmax); got features; use a product without directions for two sets of features"
+        )
+    _check_weights(weights, spec, name, x.shape[-1])
+    return chosen, spec, y.harmonics() if directions and not chosen.direction else y
 
 
 def _check(x: Any, y: Any, weights: Any, lmax: int, paths: str) -> None:
@@ -306,23 +364,28 @@ def _by_degree(weights: Array, spec: Spec) -> tuple[Array, Array, Array]:
     return expand(of_x), expand(of_y), jnp.concatenate(rows, -2)
 
 
-def _alike(x: Any, y: Any, weights: Any) -> tuple[Array, Array | Direction, Array | None]:
+def _alike(x: Any, y: Any, weights: Any) -> tuple[Array, Any, Array | None]:
     """The operands with one dtype and equal batch axes."""
+    x, y, weights = _one_dtype(x, y, weights)
     direction = isinstance(y, Direction)
-    arrays = {"x": (x, 2), "y": (y.unit, 1) if direction else (y, 2)}
+    own = {"x": (x, 2), "y": (y.unit, 1) if direction else (y, 2)}
     if weights is not None:
-        arrays["weights"] = (weights, 2)
-    dtype = jnp.result_type(*(array for array, _ in arrays.values()))
-    shapes = {name: array.shape[: array.ndim - own] for name, (array, own) in arrays.items()}
+        own["weights"] = (weights, 2)
+    shapes = {name: array.shape[: array.ndim - n] for name, (array, n) in own.items()}
     try:
         batch = jnp.broadcast_shapes(*shapes.values())
     except ValueError:
         raise ValueError(f"batch axes of a product broadcast; got {shapes}") from None
     full = {
-        name: jnp.broadcast_to(
-            jnp.asarray(array, dtype), (*batch, *array.shape[array.ndim - own :])
-        )
-        for name, (array, own) in arrays.items()
+        name: jnp.broadcast_to(array, (*batch, *array.shape[array.ndim - n :]))
+        for name, (array, n) in own.items()
     }
-    second = Direction(full["y"], y.lmax) if direction else full["y"]
-    return full["x"], second, full.get("weights")
+    return full["x"], Direction(full["y"], y.lmax) if direction else full["y"], full.get("weights")
+
+
+def _one_dtype(x: Any, y: Any, weights: Any) -> tuple[Array, Any, Array | None]:
+    second = y.unit if isinstance(y, Direction) else y
+    dtype = jnp.result_type(*(a for a in (x, second, weights) if a is not None))
+    cast = lambda a: jnp.asarray(a, dtype)
+    y = Direction(cast(y.unit), y.lmax) if isinstance(y, Direction) else cast(y)
+    return cast(x), y, None if weights is None else cast(weights)

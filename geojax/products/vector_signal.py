@@ -15,8 +15,9 @@ from functools import cache
 
 from jaxtyping import Array
 
+from geojax.products.form import Bound
 from geojax.products.gaunt_grid import PRODUCT, grid_plan
-from geojax.products.pointwise import Field, Plan, pointwise
+from geojax.products.pointwise import Field, Plan, Signals
 from geojax.products.product import Direction, Spec, product
 
 __all__ = ["vector_signal"]
@@ -25,10 +26,10 @@ BRACKET = (Field(1, 2, 1, odd=True), Field(2, 1, -1, odd=True))
 
 
 @product("vector-signal", family="gaunt")
-def vector_signal(x: Array, y: Array | Direction, weights: Array | None, spec: Spec) -> Array:
+def vector_signal(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The bracket on odd paths and the product on even ones."""
     assert not isinstance(y, Direction) and weights is None
-    return pointwise(x, y, spec, _plan)
+    return Bound(Signals(_plan, spec, y.shape[-1] != channels), {"y": y})
 
 
 @cache

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from geojax.products import Spec, cg, tensor_product
-from geojax.products.form import derivative
+from geojax.products.edges import derivative
 from geojax.so3 import paths
 
 FORMS = {
     "unrolled": {"UNROLL": 10**9},
-    "written in place": {"UNROLL": 10**9, "STACK": 0},
     "by path": {"UNROLL": 0},
 }
 
@@ -50,15 +49,6 @@ def test_forms_agree(x64, key, choose, layout, channels_y, weighted):
     for other in others:
         for a, b in zip(other, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-13)
-
-
-def test_written_rows_under_vmap(x64, key, choose):
-    choose("written in place")
-    x = jax.random.normal(key, (3, 4, 2))
-    product = partial(tensor_product, lmax=1)
-    expected = product(x, x)
-    result = jax.jit(jax.vmap(product, in_axes=(2, 2), out_axes=2))(*[jnp.moveaxis(x, 0, 2)] * 2)
-    np.testing.assert_allclose(jnp.moveaxis(result, 2, 0), expected, atol=1e-13)
 
 
 @pytest.mark.parametrize("lmax, terms", [(1, 10), (2, 83), (3, 353), (4, 1158)])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from geojax.products import Direction, escn, tensor_product
-from geojax.so3 import wigner_d
 
 POLES = np.array([[0.0, 1, 0], [0, -1, 0], [1, 0, 0], [0, 0, -2], [1e-9, -1, 0], [0, 0, 0]])
 
@@ -45,12 +44,6 @@ def test_roll_has_no_effect(x64, key, monkeypatch):
         escn, "frame", lambda vectors: jnp.einsum("ij,njk->nik", roll, plain(vectors))
     )
     np.testing.assert_allclose(call(), expected, atol=1e-13)
-
-
-def test_turn_and_back(x64, key):
-    x, r = jax.random.normal(key, (4, 16, 2)), jax.random.normal(key, (4, 3))
-    blocks = wigner_d(escn.frame(r), 3)
-    np.testing.assert_allclose(escn.turn(blocks, escn.turn(blocks, x), back=True), x, atol=1e-13)
 
 
 def test_features_are_refused(key):

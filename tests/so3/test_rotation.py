@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from geojax.so3 import random_rotation, rotate, to_irreps, wigner_d
+from geojax.so3.rotation import turn
 
 LMAX = 10
 
@@ -96,3 +97,8 @@ def test_derivatives_at_the_identity(x64):
 def test_refuses_what_is_no_matrix(untyped):
     with pytest.raises(ValueError, match=r"matrices \[\.\.\., 3, 3\]; got shape \(3, 4\)"):
         wigner_d(jnp.ones((3, 4)), 1)
+
+
+def test_turn_and_back(x64, key):
+    x, blocks = jax.random.normal(key, (4, 16, 2)), wigner_d(random_rotation(key, (4,)), 3)
+    np.testing.assert_allclose(turn(blocks, turn(blocks, x), back=True), x, atol=1e-13)
