@@ -141,6 +141,63 @@ def speed() -> str:
     )
 
 
+def products() -> str:
+    """How many times faster than peers products are, by degree, and the picture of it all."""
+    found = result("products-speed") or {"ratios": {}, "devices": {}}
+    rows, degrees = [], [*map(str, range(1, 9)), "10"]
+    for device, targets in found["ratios"].items():
+        for target, programs in targets.items():
+            for program, ratios in programs.items():
+                goals = {entry["target"] for entry in ratios.values()} - {None}
+                cells = [f"{ratios[l]['ratio']:.1f}" if l in ratios else "" for l in degrees]
+                text = f"{PRODUCTS[target]}, {PROGRAMS[program]}"
+                rows.append([text, device, *cells, "".join(f"{goal:g}" for goal in goals)])
+    heads = ["times faster than the best peer", "on", *(f"L = {l}" for l in degrees), "goal"]
+    table = markdown(heads, rows)
+    picture = "![Time of products by degree](experiments/results/products-speed.svg)"
+    return f"{table}\n\n{picture}" if table else ""
+
+
+PRODUCTS = {
+    "B1": "weighted product",
+    "B2": "weighted product",
+    "B1 native": "weighted product, native kernel",
+    "B2 native": "weighted product, native kernel",
+    "B3 mlip": "signals, mlip",
+    "B3 grid": "signals, PriceofFreedom's transforms",
+    "B3 e3nn-jax": "signals, e3nn-jax's CG",
+    "B4": "convolution",
+    "B4 native": "convolution, native kernel",
+}
+PROGRAMS = {
+    "forward": "forward",
+    "backward": "with gradient",
+    "double": "gradient of squared forces",
+}
+PANELS = {
+    "A": ("weighted product, 4096 edges, 32 channels", "channels=32 edges=4096"),
+    "B": ("two features, batch 8192", "channels=1 edges=8192"),
+    "C": ("convolution, 2048 edges, 32 channels", "channels=32 edges=2048"),
+}
+
+
+def product_lines(device: str) -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds of value and gradient: panel -> method -> degree -> time."""
+    tables = (result("products-speed") or {"rows": {}})["rows"].get(device, {})
+    panels = {}
+    for table, (title, size) in PANELS.items():
+        lines: dict[str, dict[int, float]] = {}
+        for case, row in tables.get(table, {}).items():
+            degree, rest = case.split(" ", 1)
+            for method, programs in row.items() if rest == size else ():
+                median = programs.get("backward", {}).get("median")
+                if median is not None:
+                    lines.setdefault(method, {})[int(degree[2:])] = milli(median)
+        if lines:
+            panels[title] = lines
+    return panels
+
+
 def startup() -> str:
     """Whole processes, median seconds."""
     found = result("startup-time")
@@ -156,6 +213,7 @@ def render() -> dict[str, str]:
         "learning": learning(),
         "training": training(),
         "speed": speed(),
+        "products": products(),
         "startup": startup(),
     }
 
@@ -166,6 +224,12 @@ def main() -> None:
         pattern = rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
     README.write_text(text)
+    from lines import draw
+
+    for device in list((result("products-speed") or {"rows": {}})["rows"])[:1]:
+        picture = HERE / "results" / "products-speed.svg"
+        y_label = f"value and gradient [ms], {device}"
+        draw(picture, product_lines(device), y_label, "largest degree L")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""Where files are: `models/` and `data/`, which come with geojax, and compiled programs.
+"""Where files are: `models/` and `data/`, which come with geojax, and what was compiled.
 
 A wheel carries models and data inside the package, a checkout has them beside it. Compiled programs
 are kept between processes in `$GEOJAX_CACHE` (by default `geojax` in the user's cache folder; "off"
 keeps none), or where jax was told to keep them.
 """
 
+import atexit
 import hashlib
 import os
 import platform
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from geojax.registry import did_you_mean
 
-__all__ = ["compile_cache", "folder"]
+__all__ = ["cache_folder", "compile_cache", "folder"]
 
 PACKAGE = Path(__file__).resolve().parent
 FOLDERS = ("data", "models")
@@ -51,19 +54,40 @@ def compile_cache() -> Path | None:
 
     if told := getattr(jax.config, "jax_compilation_cache_dir", None):
         return Path(told)
-    where = os.environ.get("GEOJAX_CACHE")
-    if where == "off":
+    place = _kept("programs")
+    if place is None:
         return None
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = (Path(where) if where else user / "geojax") / f"programs-{_processor()}"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None  # a home that cannot be written: programs are compiled again, nothing is lost
     compilation_cache.reset_cache()  # jax decides once, at its first program
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
     return place
+
+
+@cache
+def cache_folder(kind: str) -> Path:
+    """A folder for what this kind of processor made, kept between processes where that is wanted.
+
+    Where nothing is kept (`GEOJAX_CACHE=off`, a home that cannot be written), it is gone when the
+    process ends.
+    """
+    if place := _kept(kind):
+        return place
+    place = tempfile.mkdtemp(prefix=f"geojax-{kind}-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Path(place)
+
+
+def _kept(kind: str) -> Path | None:
+    where = os.environ.get("GEOJAX_CACHE")
+    if where == "off":
+        return None
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = (Path(where) if where else user / "geojax") / f"{kind}-{_processor()}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None  # nothing is lost, only made again
+    return place if os.access(place, os.W_OK) else None
 
 
 def _processor() -> str:

@@ -28,15 +28,20 @@ class Multilinear:
         transposes: for each operand i a function `(cotangent, *operands without i)` that returns
             the cotangent of operand i; None for constants. To be differentiated again in a good
             form, it should call a `Multilinear` itself.
+        native: from a platform ("cpu", "cuda"), the abstract result and operands, a function that
+            computes the same there by code of its own; or None. It is never asked for programs
+            that are exported, spread over devices or mapped over another axis.
     """
 
     def __init__(
         self,
         call: Callable[..., Array],
         transposes: tuple[Callable[..., Array] | None, ...],
+        native: Callable[..., Callable[..., Array] | None] | None = None,
     ):
         self.call = call
         self.transposes = transposes
+        self.native = native
 
     def __call__(self, *operands: Array) -> Array:
         return _multilinear.bind(*operands, rule=self)
@@ -47,7 +52,12 @@ _multilinear = Primitive("multilinear")
 
 @_multilinear.def_impl
 def _impl(*operands: Array, rule: Multilinear) -> Array:
-    return jax.jit(rule.call)(*operands)
+    return _jitted(rule)(*operands)
+
+
+@cache
+def _jitted(rule: Multilinear) -> Callable[..., Array]:
+    return jax.jit(lambda *operands: rule(*operands))
 
 
 @_multilinear.def_abstract_eval
@@ -99,10 +109,21 @@ def _batched(rule: Multilinear, axes: tuple[int | None, ...]) -> Multilinear:
     return Multilinear(jax.vmap(rule.call, in_axes=axes), transposes)
 
 
+def _lower(platform: str):
+    def lower(context, *operands, rule: Multilinear):
+        where = context.module_context
+        alone = getattr(where.axis_context, "num_devices", None) in (None, 1)
+        call = None
+        if rule.native is not None and alone and not where.lowering_parameters.for_export:
+            call = rule.native(platform, context.avals_out[0], *context.avals_in)
+        return mlir.lower_fun(call or rule.call, multiple_results=False)(context, *operands)
+
+    return lower
+
+
 ad.primitive_jvps[_multilinear] = _jvp
 ad.primitive_transposes[_multilinear] = _transpose
 batching.primitive_batchers[_multilinear] = _batch
-mlir.register_lowering(
-    _multilinear,
-    mlir.lower_fun(lambda *operands, rule: rule.call(*operands), multiple_results=False),
-)
+mlir.register_lowering(_multilinear, _lower("other"))
+for _platform in ("cpu", "cuda"):
+    mlir.register_lowering(_multilinear, _lower(_platform), platform=_platform)

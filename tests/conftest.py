@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("GEOJAX_CACHE", str(ROOT / ".cache" / "geojax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Compiling is half of the work; `make test-all` does it as users do, with XLA_FLAGS empty.
 os.environ.setdefault(

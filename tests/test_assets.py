@@ -47,7 +47,8 @@ print(place, len(list(pathlib.Path(place).glob("*"))) if place else 0)
 """
     clean = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
     given = clean | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "HOME": str(tmp_path)}
-    given.pop("XDG_CACHE_HOME", None)
+    for name in ("XDG_CACHE_HOME", "GEOJAX_CACHE"):
+        given.pop(name, None)
     run = [sys.executable, "-c", code]
     return subprocess.check_output(run, env=given | environment, text=True).strip()
 

@@ -219,3 +219,20 @@ def test_programs_of_any_size_are_exported_with_their_derivatives():
         found = again.call(X, W[rows], INDEX[rows])
         expected = jnp.sin(X[INDEX] * W)[rows].sum(), (jnp.cos(X[INDEX] * W) * X[INDEX])[rows]
         close(found, expected)
+
+
+def test_native_code_is_asked_for_where_it_can_be_called():
+    """On a CPU, for programs that stay: not for exported, mapped or spread ones."""
+    asked = []
+
+    def find(platform, result, *operands):
+        asked.append((platform, result.shape, *(a.shape for a in operands)))
+        return lambda x, w, index: scale_forward(x, w, index) + 1
+
+    rule = Multilinear(scale_forward, (scale_to_x, scale_to_w, None), find)
+    np.testing.assert_array_equal(jax.jit(rule)(X, W, INDEX), scale(X, W, INDEX) + 1)
+    assert asked == [("cpu", (EDGES, D), X.shape, W.shape, INDEX.shape)]
+    asked.clear()
+    jax.export.export(jax.jit(rule), platforms=["cpu"])(X, W, INDEX)
+    jax.jit(jax.vmap(rule, (0, None, None)))(X[None], W, INDEX)
+    assert asked == []

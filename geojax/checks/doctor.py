@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from geojax.assets import compile_cache
+from geojax.native import compiler
 
 __all__ = ["canary", "check_jax", "machine", "report"]
 
@@ -75,6 +76,7 @@ def report(console: Console | None = None) -> bool:
         **{name: _optional(name, extra) for name, extra in OPTIONAL.items()},
         "devices": ", ".join(f"{device.platform}:{device.id}" for device in jax.devices()),
         "compile cache": str(compile_cache() or "none"),
+        "native kernels": compiler() or "none: no C++ compiler, or GEOJAX_NATIVE=off",
         "canary": f"relative error {canary():.1e}, at most {TOLERANCE:g}",
         "verdict": verdict,
     }

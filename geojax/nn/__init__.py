@@ -9,6 +9,7 @@ from geojax.nn.nonlinearity import norm_activation, scalar_activation, sphere_ac
 from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
 from geojax.nn.repulsion import zbl
 from geojax.nn.species import one_hot_species
+from geojax.nn.symmetric import SymmetricContraction
 
 __all__ = [
     "ACTIVATIONS",
@@ -21,6 +22,7 @@ __all__ = [
     "LinearBlocks",
     "RadialBasis",
     "SpeciesLinear",
+    "SymmetricContraction",
     "activate",
     "bessel",
     "convolve",

@@ -7,8 +7,11 @@ from geojax.products import (  # noqa: F401  (they enter themselves into PRODUCT
     gaunt_direct,
     gaunt_fft,
     gaunt_grid,
+    native,
+    pallas,
     vector_signal,
 )
+from geojax.products.couple import convolution, tensor_product
 from geojax.products.explain import Cost, Explanation, explain
 from geojax.products.product import (
     PRODUCTS,
@@ -18,11 +21,11 @@ from geojax.products.product import (
     Layout,
     Product,
     Spec,
-    convolution,
     kept_layout,
     split_kept,
-    tensor_product,
 )
+from geojax.products.symmetric import symmetric_blocks, symmetric_contraction
+from geojax.products.symmetric_basis import symmetric_basis
 
 __all__ = [
     "PRODUCTS",
@@ -38,5 +41,8 @@ __all__ = [
     "explain",
     "kept_layout",
     "split_kept",
+    "symmetric_basis",
+    "symmetric_blocks",
+    "symmetric_contraction",
     "tensor_product",
 ]

@@ -13,7 +13,7 @@ grows like lmax^5 and compile time with it, so large ones go path by path throug
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from geojax.products.form import Bound, assemble
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
-__all__ = ["Coefficients", "cg"]
+__all__ = ["Block", "Coefficients", "blocks", "cg", "rows_of_target"]
 
 # Largest number of terms that are unrolled. On two CPU cores (4096 edges, 32 channels, paths kept)
 # the unrolled form is faster up to lmax 4 at least, but there (1158 terms) the product and its
@@ -61,8 +61,13 @@ class Coefficients(NamedTuple):
     def arguments(self) -> tuple[str, ...]:
         return ("w",) * self.weighted + ("out", "x") + ("y",) * (not self.pole)
 
+    @property
+    def is_unrolled(self) -> bool:
+        """Whether every term is written out."""
+        return self.pole or len(_terms(self)) <= UNROLL
+
     def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
-        evaluate = _unrolled if self.pole or len(_terms(self)) <= UNROLL else _by_path
+        evaluate = _unrolled if self.is_unrolled else _by_path
         return evaluate(self, target, given)
 
 
@@ -97,8 +102,9 @@ class Block(NamedTuple):
 
 
 @cache
-def _blocks(form: Coefficients) -> tuple[Block, ...]:
-    blocks, start = [], 0
+def blocks(form: Coefficients) -> tuple[Block, ...]:
+    """The coefficients of each path, in the order of the weights."""
+    found, start = [], 0
     spec = form.spec
     rows = lambda l: slice(l * l, (l + 1) ** 2)
     for i, path in enumerate(spec.paths()):
@@ -108,41 +114,50 @@ def _blocks(form: Coefficients) -> tuple[Block, ...]:
         if form.pole:
             values = math.sqrt(2 * l2 + 1) * values[:, :, l2 : l2 + 1]
         out = slice(start, start + 2 * l3 + 1) if spec.layout == "keep" else rows(l3)
-        blocks.append(Block(slice(i, i + 1), out, rows(l1), rows(l2), values))
+        found.append(Block(slice(i, i + 1), out, rows(l1), rows(l2), values))
         start += 2 * l3 + 1
-    return tuple(blocks)
+    return tuple(found)
 
 
 @cache
 def _terms(form: Coefficients) -> tuple[Term, ...]:
     return tuple(
         Term(b.w.start, b.out.start + k, b.x.start + i, b.y.start + j, float(b.values[k, i, j]))
-        for b in _blocks(form)
+        for b in blocks(form)
         for k, i, j in np.argwhere(b.values).tolist()
     )
 
 
 def _unrolled(form: Coefficients, target: str, given: Mapping[str, Array]) -> Array:
-    """Row by row of the target, each a nested sum over the rows of the other arguments."""
-    terms = _group(_terms(form), target)
-    names = tuple(given)
+    rows_of = lambda a: [a[..., row, :] for row in range(a.shape[-2])]
+    rows = rows_of_target(form, target, {name: rows_of(a) for name, a in given.items()})
     zero = jnp.zeros_like(max(given.values(), key=lambda a: a.shape[-1])[..., 0, :])
-    rows = [
-        _nested(terms[row], names, given) if row in terms else zero
-        for row in range(form.spec.rows(target))
-    ]
-    out = jnp.stack(rows, -2)
+    out = jnp.stack([zero if row is None else row for row in rows], -2)
     return out.sum(-1, keepdims=True) if form.thin and target == "y" else out
 
 
-def _nested(terms: list[Term], names: tuple[str, ...], given: Mapping[str, Array]) -> Any:
+def rows_of_target(
+    form: Coefficients, target: str, given: Mapping[str, Sequence[Array]]
+) -> list[Array | None]:
+    """Each row of the target as a nested sum over rows of the other arguments; None is zero.
+
+    Of a thin y these are still to be summed over channels.
+    """
+    terms, names = _group(_terms(form), target), tuple(given)
+    return [
+        _nested(terms[row], names, given) if row in terms else None
+        for row in range(form.spec.rows(target))
+    ]
+
+
+def _nested(terms: list[Term], names: tuple[str, ...], given: Mapping[str, Sequence[Array]]) -> Any:
     """sum_i a_i (sum_j b_j (sum_k t_ijk c_k)): factors as late as they can be."""
     if not names:
         (term,) = terms
         return term.value
     first, *rest = names
     parts = [
-        _nested(group, tuple(rest), given) * given[first][..., row, :]
+        _nested(group, tuple(rest), given) * given[first][row]
         for row, group in _group(terms, first).items()
     ]
     return sum(parts[1:], parts[0])
@@ -156,7 +171,7 @@ def _group(terms: Iterable[Term], name: str) -> dict[int, list[Term]]:
 def _by_path(form: Coefficients, target: str, given: Mapping[str, Array]) -> Array:
     """Path by path: matrix products of the coefficients with one factor, and that with the next."""
     parts: dict[int, list[Array]] = {}
-    for block in _blocks(form):
+    for block in blocks(form):
         here = {name: a[..., getattr(block, name), :] for name, a in given.items()}
         part = _one_path(form, target, here, block.values)
         parts.setdefault(getattr(block, target).start, []).append(part)

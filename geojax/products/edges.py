@@ -54,7 +54,12 @@ def derivative(over: OverEdges, target: str) -> Multilinear:
         return _evaluate(over, target, given, index)
 
     transposes = tuple(partial(_transposed, over, target, source) for source in names)
-    return Multilinear(call, (*transposes, *(None,) * len(over.at_nodes)))
+    native = getattr(over.form, "native", None)
+    return Multilinear(
+        call,
+        (*transposes, *(None,) * len(over.at_nodes)),
+        None if native is None else partial(native, over.at_nodes, target),
+    )
 
 
 def _transposed(
@@ -79,7 +84,8 @@ def contract(
     names = [name for name in bound.form.arguments if name != "out"]
     if index:
         over = OverEdges(bound.form, tuple(index), nodes)
-        return derivative(over, "out")(*(given[name] for name in names), *index.values())
+        places = (i.astype(jnp.int32) for i in index.values())
+        return derivative(over, "out")(*(given[name] for name in names), *places)
     batch = x.shape[:-2]
     flat = (given[name].reshape(-1, *given[name].shape[-2:]) for name in names)
     out = derivative(OverEdges(bound.form), "out")(*flat)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geojax import so3
+from geojax.products.couple import tensor_product
 from geojax.products.product import (
     PRODUCTS,
     Direction,
@@ -15,7 +16,6 @@ from geojax.products.product import (
     Layout,
     Spec,
     choose,
-    tensor_product,
     weight_rows,
 )
 
@@ -27,8 +27,8 @@ class Cost(NamedTuple):
 
     Attributes:
         method: the name.
-        flops: operations, as the compiler counts them.
-        bytes: read and written, as the compiler counts them.
+        flops: operations, as XLA counts them; NaN for machine code that it does not see.
+        bytes: read and written, likewise.
         temporary: bytes of memory that neither operands nor results need.
         compile: seconds.
         time: median seconds of a run.
@@ -104,7 +104,7 @@ def explain(
         repeat: runs for the median.
     """
     spec = Spec(lmax_x, lmax_y, lmax, parity, paths)
-    taken = choose(spec) if method == "auto" else method
+    taken = choose(spec, channels, directions) if method == "auto" else method
     refused, costs = {}, []
     for name in PRODUCTS if others else [taken]:
         try:
@@ -155,6 +155,8 @@ def _cost(name: str, spec: Spec, operands: list[Any], repeat: int) -> Cost:
         runs.append(time.perf_counter() - start)
     counted: Any = program.cost_analysis() or {}
     memory = program.memory_analysis()
+    if PRODUCTS[name].platform == jax.default_backend():
+        counted = {}
     return Cost(
         name,
         PRODUCTS[name].family,

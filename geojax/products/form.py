@@ -25,7 +25,11 @@ class Form(Hashable, Protocol):
         ...
 
     def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
-        """dF/dtarget, from the other arguments."""
+        """dF/dtarget, from the other arguments.
+
+        A form may also have `native(at_nodes, target, platform, result, *operands)`, which gives a
+        function with code of its own for `edges.derivative` on a platform, or None.
+        """
         ...
 
 

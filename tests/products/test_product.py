@@ -1,79 +1,23 @@
-"""The contract's own part: checks, broadcasting, layouts, Direction, the choice of a method."""
-
-from functools import partial
+"""Layouts of kept paths, the choice of a method, the table of products."""
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
-from geojax.arrays import unit
-from geojax.products import PRODUCTS, Direction, kept_layout, product, split_kept, tensor_product
-from geojax.so3 import harmonics, paths
-
-
-@pytest.fixture
-def untyped():
-    """Without run-time type checks, which would refuse wrong input before the code does."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+from geojax.products import (
+    PRODUCTS,
+    Spec,
+    kept_layout,
+    product,
+    split_kept,
+    tensor_product,
+)
+from geojax.so3 import paths
 
 
 def features(key, *shape):
     return jax.random.normal(key, shape)
-
-
-X, Y = jnp.ones((2, 4, 3)), jnp.ones((2, 9, 3))
-
-
-@pytest.mark.parametrize(
-    "arguments, options, error, message",
-    [
-        ((jnp.ones((2, 5, 3)), Y), {}, ValueError, r"\(lmax\+1\)\*\*2.*\(2, 5, 3\)"),
-        ((X, jnp.ones((2, 9, 2))), {}, ValueError, r"\(2, 4, 3\) and \(2, 9, 2\).*linear layer"),
-        ((X, jnp.ones((3, 9, 3))), {}, ValueError, "batch axes .* broadcast"),
-        ((X, Y, jnp.ones((2, 6, 3))), {}, ValueError, r"one row per path.*5, 3\].*\(2, 6, 3\)"),
-        ((X, Y, jnp.ones((2, 5, 1))), {}, ValueError, r"channels of x.*5, 3\].*\(2, 5, 1\)"),
-        ((X.astype(int), Y), {}, TypeError, "floating-point.*x of int"),
-        ((Direction(X[:, 0], 1), Y), {}, TypeError, r"x\.harmonics\(\)"),
-        ((X, Direction(jnp.ones((2, 4)), 1)), {}, ValueError, r"\[\.\.\., 3\]; got shape \(2, 4\)"),
-        ((X, Y), {"method": "cgg"}, KeyError, "no product 'cgg'; did you mean 'cg'"),
-        ((X, Y), {"paths": "mean"}, ValueError, "paths is one of .*'mean'"),
-        ((X, Y), {"parity": "natural"}, ValueError, "parity is one of .*'natural'"),
-        ((X, Y), {"lmax": -1}, ValueError, "lmax=-1"),
-    ],
-)
-def test_refuses(untyped, arguments, options, error, message):
-    with pytest.raises(error, match=message):
-        tensor_product(*arguments, **{"lmax": 1, **options})
-
-
-def test_batch_axes_broadcast(key):
-    """Shared weights, one y for many x, more axes in one than in the other."""
-    x, y, w = features(key, 5, 2, 4, 3), features(key, 2, 4, 1), features(key, 4, 3)
-    result = tensor_product(x, y, w, lmax=1)
-    full = tensor_product(x, jnp.tile(y, (5, 1, 1, 3)), jnp.broadcast_to(w, (5, 2, 4, 3)), lmax=1)
-    assert result.shape == (5, 2, 4, 3)
-    np.testing.assert_allclose(result, full, rtol=1e-6)
-
-
-def test_gradient_of_shared_weights(key):
-    x, y, w = features(key, 5, 4, 3), features(key, 5, 4, 1), features(key, 4, 3)
-    shared = jax.grad(lambda w: (tensor_product(x, y, w, lmax=1) ** 2).sum())(w)
-    apart = jnp.broadcast_to(w, (5, 4, 3))
-    apart = jax.grad(lambda w: (tensor_product(x, y, w, lmax=1) ** 2).sum())(apart)
-    np.testing.assert_allclose(shared, apart.sum(0), rtol=1e-5)
-
-
-def test_direction_is_its_harmonics(key):
-    x, r = features(key, 5, 4, 3), features(key, 5, 3)
-    expected = tensor_product(x, harmonics(r, 2)[..., None], lmax=2)
-    result = tensor_product(x, Direction(unit(r), 2), lmax=2)
-    np.testing.assert_allclose(result, expected, atol=1e-5)
-    through_jit = jax.jit(lambda x, d: tensor_product(x, d, lmax=2))(x, Direction(r, 2))
-    np.testing.assert_allclose(through_jit, expected, atol=1e-5)
 
 
 def test_kept_layout_and_split(key):
@@ -92,43 +36,26 @@ def test_split_kept_refuses_another_layout(key):
         split_kept(features(key, 5, 9, 3), (1, 1))
 
 
-def test_operands_of_two_dtypes_are_promoted(x64, key):
-    x, y = features(key, 5, 4, 3).astype("float32"), features(key, 5, 4, 1).astype("float64")
-    assert tensor_product(x, y, lmax=1).dtype == "float64"
-    gradient = jax.grad(lambda x: tensor_product(x, y, lmax=1).sum())(x)
-    assert gradient.dtype == "float32"
-
-
-def test_degrees_that_nothing_couples_into_are_zero(key):
-    result = tensor_product(features(key, 4, 3), features(key, 1, 3), lmax=2)
-    assert result.shape == (9, 3)
-    np.testing.assert_array_equal(result[4:], 0)
-
-
-def test_no_path_at_all(key):
-    """Odd paths between scalars: nothing to sum, nothing to keep."""
-    x = features(key, 2, 1, 3)
-    summed = tensor_product(x, x, lmax=1, parity="odd")
-    np.testing.assert_array_equal(summed, jnp.zeros((2, 4, 3)))
-    assert tensor_product(x, x, lmax=1, parity="odd", paths="keep").shape == (2, 0, 3)
-
-
-def test_unit_variance(key):
-    """Independent factors of unit variance give every kept path unit variance."""
-    x, y = features(key, 20_000, 9, 1), features(jax.random.fold_in(key, 1), 20_000, 9, 1)
-    kept = jax.jit(partial(tensor_product, lmax=2, paths="keep"))(x, y)
-    for block in split_kept(kept, kept_layout(2, 2, 2)):
-        np.testing.assert_allclose((block**2).mean((0, 2, 3)), 1, atol=0.06)
-
-
 def test_auto_reads_the_table(monkeypatch):
-    """The entry of this backend and of the largest degree; cg where there is none."""
-    monkeypatch.setattr(product, "FASTEST", {jax.default_backend(): {2: "measured"}})
-    with pytest.raises(KeyError, match="no product 'measured'"):
-        tensor_product(X, Y, lmax=1)
-    np.testing.assert_array_equal(
-        tensor_product(X, X, lmax=1), tensor_product(X, X, lmax=1, method="cg")
-    )
+    """The first that can be used, at the nearest number of channels and degree; else cg."""
+    rows = {"1": {"1": ["cartesian", "cg"]}, "64": {"1": ["escn", "cg-pallas", "cartesian", "cg"]}}
+    monkeypatch.setattr(product, "FASTEST", {jax.default_backend(): rows})
+    spec = Spec(1, 1, 1, "even", "sum")
+    assert product.choose(spec, 2, False) == "cartesian"
+    assert product.choose(spec, 32, True) == "escn"
+    assert product.choose(spec, 32, False) == "cartesian"
+    assert product.choose(spec._replace(lmax_x=3), 32, False) == "cg"
+    monkeypatch.setattr(product, "FASTEST", {})
+    assert product.choose(spec, 2, False) == "cg"
+
+
+def test_the_table_names_products():
+    """Of the coupled family, for numbers of channels and degrees."""
+    for table in product.FASTEST.values():
+        for channels, degrees in table.items():
+            for lmax, names in degrees.items():
+                assert int(channels) > 0 and int(lmax) > 0
+                assert {PRODUCTS[name].family for name in names} == {"coupled"}
 
 
 def test_a_kernel_is_entered_once():

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = (  # from the ground up
     ("arrays", "multilinear", "registry"),
     ("assets", "elements", "units"),
+    ("native",),
     ("so3",),
     ("products", "clifford", "graphs", "points"),
     ("nn", "symmetrize", "datasets", "metrics"),
