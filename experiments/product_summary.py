@@ -122,6 +122,15 @@ def fastest(tables: dict[str, dict[str, Row]]) -> dict[str, Any]:
     return found
 
 
+def choices(found: dict[str, Any]) -> dict[str, Any]:
+    """`{channels: {lmax: methods}}` for method="auto": convolutions where measured, else rows."""
+    table: dict[str, Any] = {}
+    for name in ("A", "C"):
+        for channels, by_degree in found.get(name, {}).items():
+            table.setdefault(channels, {}).update(by_degree)
+    return table
+
+
 def disagreeing(tables: dict[str, dict[str, Row]]) -> list[str]:
     """Methods whose result has another norm than the first of those that calculate the same."""
     found = []

@@ -22,7 +22,7 @@ measured already is measured again only with --again.
            tiny sizes and writes nothing
   expect:  B1 3 times the best peer; B2 4 times, half the memory; B3 mlip's, 3.5 times
            PriceofFreedom, 15 times e3nn-jax; B4 4 times
-  reached: results/products-speed.json
+  reached: results/products-speed.json, and geojax/products/fastest.json for method="auto"
 """
 
 import argparse
@@ -36,10 +36,11 @@ from statistics import median, quantiles
 from typing import Any
 
 from product_cases import NODES, Case, kept_rows, numbers
-from product_summary import disagreeing, fastest, ratios
+from product_summary import choices, disagreeing, fastest, ratios
 from timed import PROGRAMS, Interpreter, Timed, serve
 
 HERE = Path(__file__).parent
+CHOICES = HERE.parent / "geojax" / "products" / "fastest.json"  # what method="auto" reads
 OURS = "geojax "
 PEERS = [
     "jax==0.10.1",
@@ -323,6 +324,8 @@ def _write(rows: dict[str, Any], devices: dict[str, Any], quick: bool) -> None:
     from results import write
 
     write("products-speed", found, "python experiments/products-speed.py")
+    table = {backend: choices(methods) for backend, methods in found["fastest"].items()}
+    CHOICES.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

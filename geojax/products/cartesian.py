@@ -11,9 +11,10 @@ References:
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,8 @@ def cartesian(y: Array | Direction, weights: Array | None, spec: Spec, channels:
     return Bound(Operations(spec, True, thin), {"y": y, "w": weights})
 
 
-class Operations(NamedTuple):
+@dataclass(frozen=True)
+class Operations:
     """F = sum over paths of w_path out . operation(x, y), all of it static."""
 
     spec: Spec

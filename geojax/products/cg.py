@@ -14,6 +14,7 @@ grows like lmax^5 and compile time with it, so large ones go path by path throug
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ def one(path: Path) -> float:
     return 1.0
 
 
-class Coefficients(NamedTuple):
+@dataclass(frozen=True)
+class Coefficients:
     """F, all of it static.
 
     Attributes:

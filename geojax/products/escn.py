@@ -11,7 +11,7 @@ References:
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ from geojax.products.cg import Coefficients
 from geojax.products.form import Bound, assemble
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import wigner_d
+from geojax.so3.rotation import turn_degree
 
 __all__ = ["escn", "frame"]
 
@@ -42,7 +43,8 @@ def escn(y: Array | Direction, weights: Array | None, spec: Spec, channels: int)
     return Bound(InFrame(spec), {"w": weights, "turn": turn, "back": turn})
 
 
-class InFrame(NamedTuple):
+@dataclass(frozen=True)
+class InFrame:
     """F = G(w, back out, turn x), with G the form that couples in the frame.
 
     Both matrices are the frame's Wigner matrices, one after the other, `[..., _, 1]`. As two
@@ -77,11 +79,11 @@ class InFrame(NamedTuple):
         return list(range((self.spec.lmax if name == "out" else self.spec.lmax_x) + 1))
 
     def _turn(self, name: str, matrices: Array, a: Array, back: bool = False) -> Array:
-        axes = "...ji,...jc->...ic" if back else "...ij,...jc->...ic"
         degrees = self._degrees(name)
         ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
         parts = zip(degrees, jnp.split(a, ends, -2), strict=True)
-        return jnp.concatenate([_einsum(axes, _block(matrices, l), part) for l, part in parts], -2)
+        turned = [turn_degree(_block(matrices, l), part, back=back) for l, part in parts]
+        return jnp.concatenate(turned, -2)
 
     def _pairs(self, name: str, first: Array, second: Array) -> Array:
         """The cotangent of the matrices that turn `second`, from that of the turned array."""
@@ -89,7 +91,7 @@ class InFrame(NamedTuple):
         ends = np.cumsum([2 * l + 1 for l in degrees])[:-1]
         blocks = zip(degrees, *(jnp.split(a, ends, -2) for a in (first, second)), strict=True)
         for l, one, two in blocks:
-            pair = _einsum("...ic,...jc->...ij", one, two)
+            pair = jnp.einsum("...ic,...jc->...ij", one, two, precision="highest")
             pair = pair.reshape(*pair.shape[:-2], -1, 1)
             parts.setdefault(_start(l), []).append(pair)
         return assemble(parts, _start(max(self.spec.lmax_x, self.spec.lmax) + 1))
@@ -103,10 +105,6 @@ def _start(l: int) -> int:
 def _block(matrices: Array, l: int) -> Array:
     flat = matrices[..., _start(l) : _start(l + 1), 0]
     return flat.reshape(*flat.shape[:-1], 2 * l + 1, 2 * l + 1)
-
-
-def _einsum(axes: str, *operands: Array) -> Array:
-    return jnp.einsum(axes, *operands, precision="highest")
 
 
 def frame(vectors: Float[Array, "*n xyz"]) -> Float[Array, "*n 3 3"]:

@@ -17,7 +17,11 @@ __all__ = ["Bound", "Form", "assemble"]
 
 @runtime_checkable
 class Form(Hashable, Protocol):
-    """A multilinear form of named arrays `[..., row, channel]`, all of it static and hashable."""
+    """A multilinear form of named arrays `[..., row, channel]`, all of it static and hashable.
+
+    Programs are cached by it, so forms of two classes must differ: frozen dataclasses, which do,
+    where NamedTuples of equal fields do not.
+    """
 
     @property
     def arguments(self) -> tuple[str, ...]:

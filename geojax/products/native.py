@@ -9,6 +9,7 @@ The generated lines say what happens to one vector of channels; `native.h` does 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ def cg_native(y: Array | Direction, weights: Array | None, spec: Spec, channels:
     return Bound(form, {"y": y} if weights is None else {"y": y, "w": weights})
 
 
-class Native(NamedTuple):
+@dataclass(frozen=True)
+class Native:
     """The form of `cg` with machine code for its derivatives."""
 
     form: Coefficients

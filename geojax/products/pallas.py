@@ -8,8 +8,9 @@ The kernel is used on cuda for float32 and multiples of 32 channels; everything 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,8 @@ def cg_pallas(y: Array | Direction, weights: Array | None, spec: Spec, channels:
     return Bound(form, {"y": y} if weights is None else {"y": y, "w": weights})
 
 
-class Pallas(NamedTuple):
+@dataclass(frozen=True)
+class Pallas:
     """The form of `cg` with a GPU kernel for its derivatives."""
 
     form: Coefficients

@@ -8,6 +8,7 @@ is linear in each (see `form`). A kernel is a `Plan`: how each block gets to the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -149,7 +150,8 @@ def _slices(group: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(slice(l * l, (l + 1) ** 2) for l in group)
 
 
-class Signals(NamedTuple):
+@dataclass(frozen=True)
+class Signals:
     """F, all of it static.
 
     Attributes:

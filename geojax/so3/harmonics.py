@@ -9,8 +9,10 @@ the three-term recursion of the associated Legendre functions in l, started at l
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -48,6 +50,12 @@ def harmonics(
         )
     if lmax < 0:
         raise ValueError(f"the largest degree is 0 or more; got lmax={lmax}")
+    return _harmonics(vectors, lmax, normalize)
+
+
+# One program also where it is called outside of one.
+@partial(jax.jit, static_argnums=(1, 2))
+def _harmonics(vectors: Array, lmax: int, normalize: bool) -> Array:
     v = unit(vectors) if normalize else vectors
     return jnp.stack(_components(v[..., 0], v[..., 1], v[..., 2], lmax, jnp), -1)
 

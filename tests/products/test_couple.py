@@ -1,5 +1,8 @@
 """What users call: checks, broadcasting, directions, dtypes, empty products."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from geojax.arrays import unit
-from geojax.products import Direction, kept_layout, split_kept, tensor_product
+from geojax.products import PRODUCTS, Direction, kept_layout, split_kept, tensor_product
 from geojax.so3 import harmonics
 
 
@@ -103,3 +106,38 @@ def test_unit_variance(key):
     kept = jax.jit(partial(tensor_product, lmax=2, paths="keep"))(x, y)
     for block in split_kept(kept, kept_layout(2, 2, 2)):
         np.testing.assert_allclose((block**2).mean((0, 2, 3)), 1, atol=0.06)
+
+
+SHARDED = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from geojax.products import PRODUCTS, Direction, tensor_product
+
+rows = NamedSharding(Mesh(jax.devices(), "rows"), PartitionSpec("rows"))
+keys = jax.random.split(jax.random.key(0), 3)
+x, y, r = (jax.random.normal(k, (8, *s)) for k, s in zip(keys, [(4, 2), (4, 1), (3,)]))
+for name in sys.argv[1:]:
+    entry = PRODUCTS[name]
+    second = lambda leaf: Direction(leaf, 1) if entry.direction else leaf
+    leaf = r if entry.direction else y
+    energy = lambda x, leaf: jnp.sin(tensor_product(x, second(leaf), lmax=1, method=name)).sum()
+    gradient = jax.jit(jax.grad(energy, (0, 1)))
+    expected = gradient(x, leaf)
+    found = gradient(*(jax.device_put(a, rows) for a in (x, leaf)))
+    for a, b in zip(found, expected, strict=True):
+        assert len(a.sharding.device_set) == 2, name
+        np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
+print("the same on", jax.device_count(), "devices")
+"""
+
+
+@pytest.mark.parametrize(
+    "names", [("cg-native",), pytest.param(tuple(PRODUCTS), marks=pytest.mark.slow)]
+)
+def test_rows_are_spread_over_devices(names):
+    """Products and their cotangents, batch axes sharded."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    run = [sys.executable, "-c", SHARDED, *names]
+    out = subprocess.check_output(run, env=environment, text=True)
+    assert out.strip() == "the same on 2 devices"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geojax.products import Direction, convolution, edges, tensor_product
+from geojax.products import PRODUCTS, Direction, Spec, convolution, edges, tensor_product
 from geojax.products.edges import OverEdges, derivative
 from geojax.so3 import paths
 
@@ -44,6 +44,18 @@ def test_cotangents_are_the_other_maps(x64, key):
 
 def test_equal_forms_share_their_maps():
     assert derivative(OverEdges(Triple()), "a") is derivative(OverEdges(Triple()), "a")
+
+
+def test_forms_of_two_products_differ(key):
+    """No two products may find each other's programs in a cache."""
+    y, w = jnp.ones((1, 4, 1)), jnp.ones((1, 4, 2))
+    spec = Spec(1, 1, 1, "even", "keep")
+    forms = []
+    for entry in PRODUCTS.values():
+        weights = w if entry.family == "coupled" else None
+        second = Direction(y[:, :3, 0], 1) if entry.direction else y
+        forms.append(entry.kernel(second, weights, spec, 2).form)
+    assert len(set(forms)) == len(forms)
 
 
 @pytest.fixture
