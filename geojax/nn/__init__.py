@@ -8,6 +8,13 @@ from geojax.nn.message import Part, convolve, convolve_blocks, irrep, plan, weig
 from geojax.nn.nonlinearity import norm_activation, scalar_activation, sphere_activation
 from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
 from geojax.nn.repulsion import zbl
+from geojax.nn.so2 import (
+    SO2Linear,
+    edge_frames,
+    from_edge_frame,
+    gain_count,
+    to_edge_frame,
+)
 from geojax.nn.species import one_hot_species
 from geojax.nn.symmetric import SymmetricContraction
 
@@ -21,6 +28,7 @@ __all__ = [
     "Part",
     "LinearBlocks",
     "RadialBasis",
+    "SO2Linear",
     "SpeciesLinear",
     "SymmetricContraction",
     "activate",
@@ -31,6 +39,9 @@ __all__ = [
     "plan",
     "weight_count",
     "cosine_envelope",
+    "edge_frames",
+    "from_edge_frame",
+    "gain_count",
     "gate",
     "gate_widths",
     "norm_activation",
@@ -40,5 +51,6 @@ __all__ = [
     "scalar_activation",
     "second_moment",
     "sphere_activation",
+    "to_edge_frame",
     "zbl",
 ]

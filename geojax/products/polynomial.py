@@ -21,6 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from geojax.products.edges import in_chunks
 from geojax.products.form import Form
 
 __all__ = ["ARGUMENTS", "Polynomial", "apply", "by_autodiff"]
@@ -107,36 +108,16 @@ def _names(target: str, count: int) -> tuple[str, ...]:
 def _evaluate(form: Polynomial, target: str, *operands: Array) -> Array:
     """At once, or on a CPU in chunks of nodes that stay in its cache."""
 
-    def at_once(*operands: Array) -> Array:
-        names = _names(target, len(operands))
-        return form.evaluate(target, dict(zip(names, operands, strict=True)))
-
+    given = dict(zip(_names(target, len(operands)), operands, strict=True))
+    at_once = partial(form.evaluate, target)
     nodes, channels = operands[0].shape[0], operands[0].shape[-1]
     rows = sum(a.shape[1] for a in operands) + form.rows(target)
     bytes_per_node = rows * channels * operands[0].dtype.itemsize
     if isinstance(nodes, int) and nodes * bytes_per_node <= LARGE:
-        return at_once(*operands)
+        return at_once(given)
     size = max(1, CHUNK // bytes_per_node)
-    in_chunks = partial(_in_chunks, at_once, size, form.rows(target))
-    return jax.lax.platform_dependent(*operands, cpu=in_chunks, default=at_once)
-
-
-def _in_chunks(call: Callable[..., Array], size: int, rows: int, *operands: Array) -> Array:
-    """Chunk after chunk; one that is not full reads the last node again, and that is dropped.
-
-    Operands are read by gathers: XLA would fuse a dynamic slice into each of its many readers,
-    whose loops then do not vectorise.
-    """
-    nodes, channels = operands[0].shape[0], operands[0].shape[-1]
-    chunks = (nodes + size - 1) // size
-
-    def step(i: Array, out: Array) -> Array:
-        here = i * size + jnp.arange(size)
-        found = call(*(a.at[here].get(mode="clip") for a in operands))
-        return jax.lax.dynamic_update_slice_in_dim(out, found, i * size, 0)
-
-    start = jnp.zeros((chunks * size, rows, channels), operands[0].dtype)
-    return jax.lax.fori_loop(0, chunks, step, start)[:nodes]
+    chunked = lambda given: in_chunks(at_once, given, {}, size)
+    return jax.lax.platform_dependent(given, cpu=chunked, default=at_once)
 
 
 @cache

@@ -25,7 +25,14 @@ from geojax.so3 import (
 )
 
 EDGES, CHANNELS = 3, 2
-PARITIES = [(name, parity) for name, entry in PRODUCTS.items() for parity in entry.parities]
+# What has code of its own elsewhere is `cg` here, and is tried in full with the slow tests.
+MARKS = {name: [pytest.mark.slow] if e.platform == "cuda" else [] for name, e in PRODUCTS.items()}
+NAMES = [pytest.param(name, marks=marks) for name, marks in MARKS.items()]
+PARITIES = [
+    pytest.param(name, parity, marks=MARKS[name])
+    for name, entry in PRODUCTS.items()
+    for parity in entry.parities
+]
 # The layout of the result, the channels of y, with weights or not.
 LAYOUTS = [("sum", CHANNELS, False), ("keep", 1, True)]
 LAYOUTS += [
@@ -149,7 +156,7 @@ def test_equals_the_reference(x64, key, name, parity, degrees, layout, channels_
     np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("lmax", [3, *(pytest.param(l, marks=pytest.mark.slow) for l in (4, 5, 6))])
 def test_equals_the_reference_at_higher_degrees(x64, key, name, lmax):
     case = fits(Case(name, lmax, lmax, lmax, None, 1))
@@ -160,7 +167,7 @@ def test_equals_the_reference_at_higher_degrees(x64, key, name, lmax):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("degrees", LARGE, ids=str)
 def test_equals_the_reference_at_high_degrees(x64, key, name, degrees):
     case = fits(Case(name, *degrees, None, 1))
@@ -184,7 +191,7 @@ def test_commutes_with_rotations_and_reflections(x64, key, name, parity, imprope
     np.testing.assert_allclose(call(*turned(case, turn, x, leaf)), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_direction_turns_with_its_vectors(x64, key, name):
     """Also where it is zero, up or down the polar axis."""
     x, _, _ = Case(name, 1, 2, 1).operands(key)
@@ -201,7 +208,7 @@ def test_direction_turns_with_its_vectors(x64, key, name):
             np.testing.assert_allclose(f(call), f(exact), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_is_bilinear(x64, key, name):
     """In x always, and in the features y."""
     case = Case(name, 2, 1, 2)
@@ -243,7 +250,7 @@ def derivatives(f, inputs, directions, every=False):
     return jax.jit(lambda inputs: {name: mode(inputs) for name, mode in modes.items()})(inputs)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "layout, channels_y, every",
     [
@@ -266,7 +273,7 @@ def test_derivatives_to_third_order_equal_autodiff(x64, key, name, layout, chann
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_derivatives_are_finite_at_zero(key, name):
     case = Case(name, 1, 1, 1)
     zeros = jax.tree.map(jnp.zeros_like, case.operands(key)[:2])
@@ -276,7 +283,7 @@ def test_derivatives_are_finite_at_zero(key, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_equal_autodiff_at_higher_degrees(x64, key, name):
     case = Case(name, 2, 2, 2, None, 1)
     inputs = case.operands(key)
@@ -287,7 +294,7 @@ def test_gradients_equal_autodiff_at_higher_degrees(x64, key, name):
         np.testing.assert_allclose(a, b, atol=1e-12 * max(1, np.abs(b).max()))
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_dtype_follows(x64, key, name, dtype):
     case = Case(name, 1, 1, 1)
@@ -297,7 +304,7 @@ def test_dtype_follows(x64, key, name, dtype):
     assert [g.dtype for g in jax.jit(jax.grad(energy, (0, 1)))(x, leaf)] == [dtype, dtype]
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_vmap(x64, key, name):
     """Over both operands, over one, over the last axis; of the product and of its gradient."""
     case = Case(name, 1, 1, 1)
@@ -321,7 +328,7 @@ def exported(function, shapes):
     return jax.export.deserialize(program.serialize()).call
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_product_exports(key, name):
     case = Case(name, 2, 1, 2, None, 1)
     x, leaf, w = case.operands(key)
@@ -330,7 +337,7 @@ def test_product_exports(key, name):
     np.testing.assert_allclose(again(x, leaf, w), function(x, leaf, w), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_derivatives_of_forces_export(key, name):
     """Two reverse passes, run at two sizes."""
     case = Case(name, 1, 1, 1, None, 1)

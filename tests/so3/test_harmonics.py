@@ -120,6 +120,11 @@ def test_refuses_what_is_no_vector():
         harmonics(jnp.zeros((5, 3)), -1)
 
 
+def test_one_program():
+    """Outside of a program too."""
+    assert len(jax.make_jaxpr(lambda v: harmonics(v, 4))(jnp.ones((2, 3))).eqns) == 1
+
+
 def test_float32_is_as_good_as_it_gets(x64):
     exact = harmonics(jnp.asarray(VECTORS), 8)
     single = harmonics(jnp.asarray(VECTORS, jnp.float32), 8)
