@@ -198,6 +198,19 @@ def product_lines(device: str) -> dict[str, dict[str, dict[int, float]]]:
     return panels
 
 
+def harmonics() -> str:
+    """How many times faster than peers harmonics and Wigner matrices are, by degree."""
+    found = (result("harmonics-speed") or {"ratios": {}})["ratios"]
+    rows, degrees = [], ["1", "2", "3", "4", "6", "8", "10", "12"]
+    for what, peers in found.items():
+        for peer, programs in peers.items():
+            for program, ratios in programs.items():
+                names = {l: f"{what} 4000 lmax {l}" for l in degrees}
+                cells = [f"{ratios[n]:.2g}" if n in ratios else "" for n in names.values()]
+                rows.append([f"{what}, {PROGRAMS[program]}", peer, *cells])
+    return markdown(["times faster", "than", *(f"l = {l}" for l in degrees)], rows)
+
+
 def startup() -> str:
     """Whole processes, median seconds."""
     found = result("startup-time")
@@ -214,6 +227,7 @@ def render() -> dict[str, str]:
         "training": training(),
         "speed": speed(),
         "products": products(),
+        "harmonics": harmonics(),
         "startup": startup(),
     }
 

@@ -46,7 +46,7 @@ def init(layer, key, x, vectors):
     return jax.tree.map(lambda p: p + 0.1, layer.init(key, rows))
 
 
-@pytest.mark.parametrize("parity", ["even", "odd", "all"])
+@pytest.mark.parametrize("parity", ["even", pytest.param("odd", marks=pytest.mark.slow), "all"])
 @pytest.mark.parametrize("lin, lout", [(2, 3), pytest.param(3, 1, marks=pytest.mark.slow)])
 def test_equals_the_tensor_product(x64, key, parity, lin, lout):
     """Every path l1 x l2 -> l3 with all harmonics of the edge, mixing all channels."""
@@ -87,7 +87,7 @@ def test_equals_the_tensor_product(x64, key, parity, lin, lout):
 
 
 @pytest.mark.parametrize("m_max", [1, pytest.param(None, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("parity", ["even", "odd", "all"])
+@pytest.mark.parametrize("parity", ["even", pytest.param("odd", marks=pytest.mark.slow), "all"])
 def test_commutes_with_rotations_and_reflections(x64, key, m_max, parity):
     """Truncated too; both matrices together respect rotations alone."""
     layer = SO2Linear(D, 3, m_max, 4 if parity != "odd" else 0, parity)
