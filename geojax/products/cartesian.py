@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import Bound, assemble
+from geojax.products.form import Bound, assemble, bind
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
@@ -34,10 +34,7 @@ Tensor = Any
 def cartesian(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The coupled product, for degrees up to 2."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    thin = y.shape[-1] != channels
-    if weights is None:
-        return Bound(Operations(spec, False, thin), {"y": y})
-    return Bound(Operations(spec, True, thin), {"y": y, "w": weights})
+    return bind(Operations, y, weights, spec, channels)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from geojax.products.form import Bound, assemble
+from geojax.products.form import Bound, assemble, bind
 from geojax.products.product import Direction, Spec, product
 from geojax.so3 import Path, clebsch_gordan
 
@@ -77,10 +77,7 @@ class Coefficients:
 def cg(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product by its definition: exact, any degrees, parities, weights and layouts."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    thin = y.shape[-1] != channels
-    if weights is None:
-        return Bound(Coefficients(spec, False, thin), {"y": y})
-    return Bound(Coefficients(spec, True, thin), {"y": y, "w": weights})
+    return bind(Coefficients, y, weights, spec, channels)
 
 
 class Term(NamedTuple):

@@ -6,13 +6,13 @@ kernel says how to evaluate each of them well; nothing is left to autodiff, whos
 fast programs are often slow ones.
 """
 
-from collections.abc import Hashable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["Bound", "Form", "assemble"]
+__all__ = ["Bound", "Form", "assemble", "bind"]
 
 
 @runtime_checkable
@@ -42,6 +42,21 @@ class Bound(NamedTuple):
 
     form: Form
     operands: dict[str, Array]
+
+
+def bind(
+    kind: Callable[[Any, bool, bool], Form],
+    y: Array,
+    weights: Array | None,
+    spec: Hashable,
+    channels: int,
+) -> Bound:
+    """The form `kind(spec, weighted, thin)` with features y and weights, if there are any.
+
+    It is thin if y has one channel, which couples to all of x's `channels`.
+    """
+    operands = {"y": y} if weights is None else {"y": y, "w": weights}
+    return Bound(kind(spec, weights is not None, y.shape[-1] != channels), operands)
 
 
 def assemble(parts: Mapping[int, list[Array]], rows: int) -> Array:

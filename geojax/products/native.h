@@ -14,6 +14,7 @@
 //
 // A lane is one channel of one edge. Arrays are [edge or node, row, channel].
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -22,6 +23,8 @@
 #include <vector>
 
 #include <sys/mman.h>
+
+#include "xla/ffi/api/c_api.h"
 
 namespace {
 

@@ -8,7 +8,7 @@ and float64, the product is that of `cg`.
 The generated lines say what happens to one vector of channels; `native.h` does the rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from geojax.native import register
 from geojax.products.cg import Block, Coefficients, blocks
-from geojax.products.form import Bound
+from geojax.products.form import Bound, bind
 from geojax.products.product import Direction, Spec, product
 
 __all__ = ["Native", "cg_native"]
@@ -37,34 +37,24 @@ NAMES = {"w": "W_", "out": "OUT", "x": "X", "y": "Y"}
 def cg_native(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product `cg`, in machine code where this CPU's programs stay in this process."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    form = Native(Coefficients(spec, weights is not None, y.shape[-1] != channels))
-    return Bound(form, {"y": y} if weights is None else {"y": y, "w": weights})
+    return bind(Native, y, weights, spec, channels)
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(Coefficients):
     """The form of `cg` with machine code for its derivatives."""
-
-    form: Coefficients
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return self.form.arguments
-
-    def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
-        return self.form.evaluate(target, given)
 
     def native(
         self, at_nodes: tuple[str, ...], target: str, platform: str, result: Any, *operands: Any
     ) -> Callable[..., Array] | None:
         """dF/dtarget by machine code, for operands of these shapes; None if there is none."""
         dtype = operands[0].dtype.name
-        terms = sum(np.count_nonzero(block.values) for block in blocks(self.form))
+        terms = sum(np.count_nonzero(block.values) for block in blocks(self))
         if dtype not in TYPES or terms > TERMS or platform != "cpu":
             return None
         channels = max(a.shape[-1] for a in operands[: len(self.arguments) - 1])
         narrow = channels < VECTOR // operands[0].dtype.itemsize
-        source = _source(self.form, dtype, narrow, at_nodes)
+        source = _source(self, dtype, narrow, at_nodes)
         handlers = tuple(f"d_{name}" for name in self.arguments)
         name = register(source, handlers).get(f"d_{target}")
         return None if name is None else jax.ffi.ffi_call(name, result)
@@ -76,9 +66,6 @@ def _source(form: Coefficients, dtype: str, narrow: bool, at_nodes: tuple[str, .
     rows = {name: form.spec.rows(name) for name in ("out", "x", "y")}
     rows["w"] = form.spec.rows("w") if form.weighted else 0
     lines = [
-        "#include <algorithm>",
-        "#include <cstring>",
-        '#include "xla/ffi/api/c_api.h"',
         f"using T = {TYPES[dtype]};",
         f"constexpr long W = {VECTOR // np.dtype(dtype).itemsize};",
         *(f"constexpr long ROWS_{name.upper()} = {count};" for name, count in rows.items()),

@@ -7,7 +7,7 @@ written per edge and nothing scatters, so that results are the same bit by bit i
 The kernel is used on cuda for float32 and multiples of 32 channels; everything else is `cg`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from geojax.products.cg import Coefficients, rows_of_target
-from geojax.products.form import Bound
+from geojax.products.form import Bound, bind
 from geojax.products.product import Direction, Spec, product
 
 __all__ = ["Pallas", "cg_pallas"]
@@ -33,22 +33,12 @@ ROWS = 128
 def cg_pallas(y: Array | Direction, weights: Array | None, spec: Spec, channels: int) -> Bound:
     """The product `cg`, by a kernel of its own on GPUs."""
     assert not isinstance(y, Direction), "registered without direction=True"
-    form = Pallas(Coefficients(spec, weights is not None, y.shape[-1] != channels))
-    return Bound(form, {"y": y} if weights is None else {"y": y, "w": weights})
+    return bind(Pallas, y, weights, spec, channels)
 
 
 @dataclass(frozen=True)
-class Pallas:
+class Pallas(Coefficients):
     """The form of `cg` with a GPU kernel for its derivatives."""
-
-    form: Coefficients
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return self.form.arguments
-
-    def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
-        return self.form.evaluate(target, given)
 
     def native(
         self, at_nodes: tuple[str, ...], target: str, platform: str, result: Any, *operands: Any
@@ -60,10 +50,10 @@ class Pallas:
             platform == "cuda"
             and channels % LANES == 0
             and all(a.dtype == jnp.float32 and a.size for a in operands[:floats])
-            and self.form.spec.rows(target) <= ROWS
-            and self.form.is_unrolled
+            and self.spec.rows(target) <= ROWS
+            and self.is_unrolled
         )
-        return partial(run, self.form, at_nodes, target, result.shape) if fits else None
+        return partial(run, self, at_nodes, target, result.shape) if fits else None
 
 
 def run(

@@ -41,8 +41,8 @@ class WeightBlock(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Couplings:
-    """Every equivariant map from x, x^2, ... x^degree, with a weight for each.
+class Powers:
+    """What both forms have in common.
 
     Attributes:
         lmax_x: largest degree of x.
@@ -65,6 +65,14 @@ class Couplings:
 
     def blocks(self) -> tuple[WeightBlock, ...]:
         """The weights by degree of the result, then by order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Couplings(Powers):
+    """Every equivariant map from x, x^2, ... x^degree, with a weight for each."""
+
+    def blocks(self) -> tuple[WeightBlock, ...]:
         return _blocks(self)
 
     def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
@@ -82,27 +90,10 @@ class Couplings:
 
 
 @dataclass(frozen=True)
-class SignalPowers:
-    """Powers of the signal sum_m x_m Y_m on the sphere, with a weight per degree and order.
-
-    Attributes: as of `Couplings`.
-    """
-
-    lmax_x: int
-    lmax: int
-    degree: int
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ARGUMENTS
-
-    def rows(self, target: str) -> int:
-        if target == "w":
-            return (self.lmax + 1) * self.degree
-        return ((self.lmax if target == "out" else self.lmax_x) + 1) ** 2
+class SignalPowers(Powers):
+    """Powers of the signal sum_m x_m Y_m on the sphere, with a weight per degree and order."""
 
     def blocks(self) -> tuple[WeightBlock, ...]:
-        """The weights by degree of the result, then by order."""
         places = [(l, order) for l in range(self.lmax + 1) for order in range(1, self.degree + 1)]
         return tuple(WeightBlock(*at, slice(i, i + 1)) for i, at in enumerate(places))
 

@@ -83,6 +83,6 @@ def test_gpus_get_the_kernel_where_it_fits():
 def test_forms_that_do_not_fit():
     """Too many rows for registers, too many terms to write out."""
     for lmax in (4, 5):
-        form = Pallas(Coefficients(Spec(lmax, lmax, lmax, "even", "keep"), False, True))
+        form = Pallas(Spec(lmax, lmax, lmax, "even", "keep"), False, True)
         arrays = [jax.ShapeDtypeStruct((EDGES, (lmax + 1) ** 2, c), jnp.float32) for c in (64, 1)]
         assert form.native((), "out", "cuda", jnp.zeros((EDGES, 1, 64)), *arrays) is None
