@@ -47,11 +47,11 @@ def test_tables_become_their_types(study: Path):
 
 
 def test_overrides_go_before_the_file(study: Path):
-    changes = ["train.epochs=7", "optimizer.name=amsgrad", "network.vectors=['normals']", "name=x"]
+    changes = ["train.epochs=7", "optimizer.name=amsgrad", "network.axes=['normals']", "name=x"]
     found = config.read(study, changes)
     assert found.options.epochs == 7
     assert found.optimizer == Optimizer("amsgrad", 0.01)
-    assert found.network.vectors == ("normals",)
+    assert found.network.axes == ("normals",)
     assert found.name == "x"
 
 

@@ -19,7 +19,13 @@ from geojax.graphs.graph import (
     node_mask,
     volumes,
 )
-from geojax.graphs.messages import degree, from_receivers, from_senders, to_receivers
+from geojax.graphs.messages import (
+    degree,
+    from_receivers,
+    from_senders,
+    largest_at_receivers,
+    to_receivers,
+)
 from geojax.graphs.neighbors import Edges, neighbor_list
 from geojax.graphs.structure import (
     Properties,
@@ -47,6 +53,7 @@ __all__ = [
     "graph_of_edges",
     "graph_of_nodes",
     "is_per_node",
+    "largest_at_receivers",
     "leaf",
     "leaves",
     "neighbor_list",

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from geojax.graphs.graph import Graph, Size, n_edges, n_nodes
 from geojax.multilinear import Multilinear
 
-__all__ = ["degree", "from_receivers", "from_senders", "to_receivers"]
+__all__ = ["degree", "from_receivers", "from_senders", "largest_at_receivers", "to_receivers"]
 
 
 def from_senders(x: Float[Array, "node *d"], graph: Graph) -> Float[Array, "edge *d"]:
@@ -74,6 +74,21 @@ def from_receivers(x: Float[Array, "node *d"], graph: Graph) -> Float[Array, "ed
 def to_receivers(messages: Float[Array, "edge *d"], graph: Graph) -> Float[Array, "node *d"]:
     """The sum of the messages that arrive at each node."""
     return _sum(messages, graph.receivers, n_nodes(graph), graph.edges.get("mask"))
+
+
+def largest_at_receivers(values: Float[Array, "edge *d"], graph: Graph) -> Float[Array, "node *d"]:
+    """The largest of the values that arrive at each node; -inf where none does."""
+    mask = graph.edges.get("mask")
+    if mask is None:
+        return jax.ops.segment_max(
+            values,
+            graph.receivers,
+            n_nodes(graph),
+            indices_are_sorted=True,
+            mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )
+    kept = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, -jnp.inf)
+    return kept.reshape(n_nodes(graph), -1, *values.shape[1:]).max(1)
 
 
 def _sum(messages: Array, receivers: Array, nodes: Size, mask: Array | None) -> Array:

@@ -14,7 +14,6 @@ References:
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -35,50 +34,9 @@ from geojax.graphs import (
     to_receivers,
 )
 from geojax.networks.network import NETWORKS
+from geojax.nn import Affine
 
 __all__ = ["EGNN"]
-
-Init = Callable[..., Array]
-Part = Array | tuple[Array, Callable[[Array], Array]]
-
-
-def _uniform(bound: float) -> Init:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -bound, bound
-    )
-
-
-class Dense(nn.Module):
-    """x W + b, both drawn from U(±1/sqrt(fan-in)): the start of the published results."""
-
-    width: int
-    bias: bool = True
-    gain: float | None = None  # Xavier uniform with this gain, in place of the default start
-
-    @nn.compact
-    def __call__(self, *parts: Part) -> Float[Array, "*n width"]:
-        """Of the parts side by side, without concatenating them.
-
-        A part is an array, or an array and a linear map of rows (a gather) that follows the matrix:
-        on nodes, before the gather, the product costs less.
-        """
-        pairs = [part if isinstance(part, tuple) else (part, _same) for part in parts]
-        fan_in = sum(x.shape[-1] for x, _ in pairs)
-        bound = 1 / math.sqrt(fan_in)
-        start = bound if self.gain is None else self.gain * math.sqrt(6 / (fan_in + self.width))
-        kernel = self.param("kernel", _uniform(start), (fan_in, self.width))
-        terms, row = [], 0
-        for x, move in pairs:
-            terms.append(move(x @ kernel[row : row + x.shape[-1]].astype(x.dtype)))
-            row += x.shape[-1]
-        if self.bias:
-            shift = self.param("bias", _uniform(bound), (self.width,)).astype(terms[0].dtype)
-            terms.append(shift.reshape(*[1] * (terms[0].ndim - 1), -1))
-        return sum(terms[1:], terms[0])
-
-
-def _same(x: Array) -> Array:
-    return x
 
 
 class Layer(nn.Module):
@@ -109,23 +67,23 @@ class Layer(nn.Module):
             partial(from_receivers, graph=graph),
             partial(from_senders, graph=graph),
         )
-        m = Dense(width, name="edge_0")((h, to_edge[0]), (h, to_edge[1]), square, attributes)
-        m = nn.silu(Dense(width, name="edge_1")(nn.silu(m)))
+        m = Affine(width, name="edge_0")((h, to_edge[0]), (h, to_edge[1]), square, attributes)
+        m = nn.silu(Affine(width, name="edge_1")(nn.silu(m)))
         if self.attention:
-            m = m * nn.sigmoid(Dense(1, name="attention")(m))
+            m = m * nn.sigmoid(Affine(1, name="attention")(m))
         if envelope is not None:
             m = m * envelope
 
         if self.update_positions:
-            pull = Dense(1, bias=False, gain=1e-3, name="position_1")(
-                nn.silu(Dense(width, name="position_0")(m))
+            pull = Affine(1, bias=False, gain=1e-3, name="position_1")(
+                nn.silu(Affine(width, name="position_0")(m))
             )
             moved = moved + to_receivers(vectors * pull, graph) / neighbors
             if velocity is not None:
-                speed = Dense(1, name="velocity_1")(nn.silu(Dense(width, name="velocity_0")(h)))
+                speed = Affine(1, name="velocity_1")(nn.silu(Affine(width, name="velocity_0")(h)))
                 moved = moved + speed * velocity
-        update = nn.silu(Dense(width, name="node_0")(h, to_receivers(m, graph)))
-        return h + Dense(width, name="node_1")(update), moved
+        update = nn.silu(Affine(width, name="node_0")(h, to_receivers(m, graph)))
+        return h + Affine(width, name="node_1")(update), moved
 
 
 @NETWORKS.register("egnn")
@@ -150,7 +108,7 @@ class EGNN(nn.Module):
     scalars: tuple[str, ...] = ()  # node inputs [node] or [node, d], invariant
     velocity: str | None = None  # node input [node, 3]
     charge: str | None = None  # node input [node]; its pair product is an edge attribute
-    vectors: tuple[str, ...] = ()  # node inputs [node, 3] up to sign, such as normals
+    axes: tuple[str, ...] = ()  # node inputs [node, 3] up to sign, such as normals
     elements: tuple[int, ...] = ()  # atomic numbers; from the data where empty
     average_neighbors: float | None = None  # normalises positions under a finite cutoff
 
@@ -166,7 +124,7 @@ class EGNN(nn.Module):
         attributes = self._edge_attributes(graph, vectors)
         envelope = self._envelope(vectors)
         velocity = graph.nodes[self.velocity] if self.velocity else None
-        h = Dense(self.channels, name="embedding")(self._node_inputs(graph))
+        h = Affine(self.channels, name="embedding")(self._node_inputs(graph))
         moved = jnp.zeros_like(graph.nodes["positions"])
         for i in range(self.layers):
             layer = Layer(self.channels, self.attention, self.update_positions, name=f"layer_{i}")
@@ -210,14 +168,14 @@ class EGNN(nn.Module):
         return jnp.concatenate(parts, -1)
 
     def _edge_attributes(self, graph: Graph, vectors: Array) -> Float[Array, "edge _"]:
-        """Products of charges and the distance again (as published), projections of vectors."""
+        """Products of charges and the distance again (as published), projections of axes."""
         parts = []
         if self.charge:
             charge = graph.nodes[self.charge].reshape(-1, 1)
             parts.append(from_receivers(charge, graph) * from_senders(charge, graph))
         parts.append(jnp.sum(vectors * vectors, -1, keepdims=True))
-        direction = unit(vectors) if self.vectors else vectors
-        for name in self.vectors:
+        direction = unit(vectors) if self.axes else vectors
+        for name in self.axes:
             ours = from_receivers(graph.nodes[name], graph)
             theirs = from_senders(graph.nodes[name], graph)
             pairs = ((ours, direction), (theirs, direction), (ours, theirs))
@@ -236,12 +194,12 @@ class EGNN(nn.Module):
         return jnp.full((1, 1), self.average_neighbors or 1.0, h.dtype)
 
     def _scalars(self, h: Array, width: int, graph: Graph) -> Float[Array, "node _"]:
-        h = nn.silu(Dense(self.channels, name="readout_0")(h))
+        h = nn.silu(Affine(self.channels, name="readout_0")(h))
         if self.readout == "node":
-            return Dense(width, name="output")(h)
+            return Affine(width, name="output")(h)
         real = node_mask(graph)[:, None]
         graphs, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
-        h = jnp.where(real, Dense(self.channels, name="readout_1")(h), 0)
+        h = jnp.where(real, Affine(self.channels, name="readout_1")(h), 0)
         total = jax.ops.segment_sum(h, graphs, n_graph, indices_are_sorted=True)
-        total = nn.silu(Dense(self.channels, name="graph_0")(total))
-        return Dense(width, name="output")(total)[graphs]
+        total = nn.silu(Affine(self.channels, name="graph_0")(total))
+        return Affine(width, name="output")(total)[graphs]

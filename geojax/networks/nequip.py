@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from math import sqrt
 
 import flax.linen as nn
-import jax.numpy as jnp
 from e3nn_jax import Irrep, Irreps, IrrepsArray
 from jaxtyping import Array, Float
 
@@ -33,8 +32,10 @@ from geojax.nn import (
     RadialBasis,
     SpeciesLinear,
     convolve_blocks,
+    counts,
     gate,
     gate_widths,
+    in_order,
     irrep,
     one_hot_species,
     plan,
@@ -185,8 +186,7 @@ class NequIP(nn.Module):
 
     def _readout(self, x: Blocks) -> IrrepsArray:
         """Two linear layers of each irrep, in the order of `irreps_out`."""
-        irreps = Irreps(self.irreps_out)
-        widths = {i: irreps.count(i) for i in {item.ir for item in irreps}}
+        widths = counts(self.irreps_out)
         missing = [str(i) for i in widths if i not in x]
         if missing:
             raise ValueError(
@@ -196,9 +196,4 @@ class NequIP(nn.Module):
         half = {i: max(1, block.shape[-1] // 2) for i, block in x.items()}
         x = LinearBlocks(half, name="readout_0")(x)
         x = LinearBlocks(widths, name="readout_1")(x)
-        columns, used = [], dict.fromkeys(widths, 0)
-        for multiplicity, i in irreps:
-            block = x[i][..., used[i] : used[i] + multiplicity]
-            used[i] += multiplicity
-            columns.append(jnp.swapaxes(block, -1, -2).reshape(block.shape[0], -1))
-        return IrrepsArray(irreps, jnp.concatenate(columns, -1))
+        return in_order(x, self.irreps_out)

@@ -1,18 +1,23 @@
 """Layers on plain channels: one matrix, and several with nonlinearities between them.
 
-Weights are stored with unit variance and divided by sqrt(fan-in) when they are used, so that one
-learning rate suits layers of every width ("element" normalisation of e3nn).
+The weights of `Dense` are stored with unit variance and divided by sqrt(fan-in) when they are used,
+so that one learning rate suits layers of every width ("element" normalisation of e3nn). Those of
+`Affine` are used as they are stored: the layer that most published networks are made of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from geojax.nn.activation import activate
 
-__all__ = ["MLP", "Dense"]
+__all__ = ["MLP", "Affine", "Dense"]
+
+Part = Array | tuple[Array, Callable[[Array], Array]]
 
 
 class Dense(nn.Module):
@@ -52,3 +57,42 @@ class MLP(nn.Module):
                 x = activate(x, self.activation)
             x = Dense(width, self.bias, name=f"dense_{i}")(x)
         return x
+
+
+class Affine(nn.Module):
+    """x W + b, both drawn from U(±1/sqrt(fan-in)): how PyTorch's linear layers start."""
+
+    width: int
+    bias: bool = True
+    gain: float | None = None  # Xavier uniform with this gain, in place of the default start
+
+    @nn.compact
+    def __call__(self, *parts: Part) -> Float[Array, "*n width"]:
+        """Of the parts side by side, without concatenating them.
+
+        A part is an array, or an array and a linear map of rows (a gather) that follows the matrix:
+        on nodes, before the gather, the product costs less.
+        """
+        pairs = [part if isinstance(part, tuple) else (part, _same) for part in parts]
+        fan_in = sum(x.shape[-1] for x, _ in pairs)
+        bound = 1 / sqrt(fan_in)
+        start = bound if self.gain is None else self.gain * sqrt(6 / (fan_in + self.width))
+        kernel = self.param("kernel", _uniform(start), (fan_in, self.width))
+        terms, row = [], 0
+        for x, move in pairs:
+            terms.append(move(x @ kernel[row : row + x.shape[-1]].astype(x.dtype)))
+            row += x.shape[-1]
+        if self.bias:
+            shift = self.param("bias", _uniform(bound), (self.width,)).astype(terms[0].dtype)
+            terms.append(shift.reshape(*[1] * (terms[0].ndim - 1), -1))
+        return sum(terms[1:], terms[0])
+
+
+def _uniform(bound: float) -> Callable[..., Array]:
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
+
+def _same(x: Array) -> Array:
+    return x

@@ -1,7 +1,8 @@
-"""Functions of distance: Bessel waves, and envelopes that vanish smoothly at the cutoff.
+"""Functions of distance: bases, and envelopes that vanish smoothly at the cutoff.
 
-With x = r / cutoff, the waves sin(n pi x) / (pi x), n = 1 ... n_basis, times an envelope. All is
-finite at r = 0 (a padding edge) and exactly zero at and beyond the cutoff.
+With x = r / cutoff, the waves sin(n pi x) / (pi x), n = 1 ... n_basis, times an envelope are finite
+at r = 0 (a padding edge) and exactly zero at and beyond the cutoff. Gaussians of r or of exp(-r)
+are the bases of other networks; they too need an envelope.
 """
 
 import math
@@ -11,7 +12,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["RadialBasis", "bessel", "cosine_envelope", "polynomial_envelope"]
+__all__ = [
+    "RadialBasis",
+    "bessel",
+    "cosine_envelope",
+    "exp_normal",
+    "gaussians",
+    "polynomial_envelope",
+]
 
 Normalization = Literal["unit", "orthonormal"]
 
@@ -53,16 +61,53 @@ def bessel(
     return waves if normalization == "unit" else waves * math.sqrt(2 / cutoff) * (math.pi / cutoff)
 
 
+def gaussians(
+    x: Float[Array, "*n"], start: float, stop: float, n_basis: int, *, gamma: float | None = None
+) -> Float[Array, "*n rbf"]:
+    """exp(-gamma (x - mu)^2) for n_basis centres mu from start to stop, both among them.
+
+    Args:
+        x: distances, or anything else.
+        start, stop: the first and the last centre.
+        n_basis: how many, two or more.
+        gamma: None: 1 / (2 spacing^2), a standard deviation of one spacing.
+    """
+    spacing = (stop - start) / (n_basis - 1)
+    gamma = 1 / (2 * spacing**2) if gamma is None else gamma
+    centres = jnp.linspace(start, stop, n_basis, dtype=x.dtype).reshape(*[1] * x.ndim, -1)
+    return jnp.exp(-gamma * (x[..., None] - centres) ** 2)
+
+
+def exp_normal(r: Float[Array, "*n"], cutoff: float, n_basis: int = 32) -> Float[Array, "*n rbf"]:
+    """exp(-beta (exp(-5 r / cutoff) - mu)^2), without an envelope: narrow where r is small.
+
+    The centres mu go from exp(-cutoff / Å) to 1 in equal steps, and beta is (2 / n_basis (1 -
+    exp(-cutoff / Å)))^-2.
+
+    Raises:
+        ValueError: the cutoff is not a positive finite number.
+
+    References:
+        Unke, Meuwly, "PhysNet", JCTC 15, 3678 (2019); with the constants of TorchMD-Net.
+    """
+    _check_cutoff(cutoff)
+    start = math.exp(-cutoff)
+    return gaussians(
+        jnp.exp(-5 / cutoff * r), start, 1.0, n_basis, gamma=(2 / n_basis * (1 - start)) ** -2
+    )
+
+
 def polynomial_envelope(r: Float[Array, "*n"], cutoff: float, p: int = 6) -> Float[Array, "*n"]:
     """u_p(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), zero from x = 1 on: C².
 
     Written as (1-x)³ sum_{k<p} (k+1)(k+2)/2 x^k, which is the same polynomial and does not cancel
-    near the cutoff (float32 would jump by 1e-6 there).
+    near the cutoff (float32 would jump by 1e-6 there). It is 1 where the cutoff is infinite.
 
     Raises:
-        ValueError: p < 1, or the cutoff is not a positive finite number.
+        ValueError: p < 1, or the cutoff is not positive.
     """
-    _check_cutoff(cutoff)
+    if cutoff != math.inf:
+        _check_cutoff(cutoff)
     if p < 1:
         raise ValueError(f"the power of a polynomial envelope is 1 or more; got p={p}")
     x = jnp.minimum(r / cutoff, 1)

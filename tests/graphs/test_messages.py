@@ -21,6 +21,7 @@ from geojax.graphs import (
     edge_vectors,
     from_receivers,
     from_senders,
+    largest_at_receivers,
     node_mask,
     pad,
     sample,
@@ -193,3 +194,15 @@ def test_features_are_mapped_over_a_batch_of_them(layout):
     together, alone = jax.jit(jax.vmap(jax.grad(run)))(many), jax.jit(jax.grad(run))
     for x, found in zip(many, together, strict=True):
         np.testing.assert_allclose(found, alone(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_largest_that_arrives_is_that_of_a_loop(layout):
+    graph = graph_of(1, layout)
+    values = np.random.default_rng(0).normal(size=(len(graph.senders), 2))
+    found = np.asarray(largest_at_receivers(jnp.asarray(values), graph))
+    taken = np.asarray(graph.edges.get("mask", np.ones(len(values), bool)))
+    for node in np.flatnonzero(node_mask(graph)):
+        own = values[taken & (np.asarray(graph.receivers) == node)]
+        expected = own.max(0) if len(own) else np.full(2, -np.inf)
+        np.testing.assert_allclose(found[node], expected, rtol=1e-6)

@@ -86,9 +86,7 @@ def test_derivatives_are_finite_at_coincident_points():
 
 @pytest.mark.parametrize("readout", [pytest.param("node", marks=pytest.mark.slow), "graph"])
 def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
-    network = EGNN(
-        channels=8, layers=2, readout=readout, vectors=("velocities",), irreps_out="2x0e"
-    )
+    network = EGNN(channels=8, layers=2, readout=readout, axes=("velocities",), irreps_out="2x0e")
     turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
     one = cloud()
     other = cloud(x=one.positions @ turn.T + 5, v=one.inputs["velocities"] @ turn.T)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geojax.nn.dense import MLP, Dense
+from geojax.nn.dense import MLP, Affine, Dense
 
 
 def test_a_network_equals_its_formula(key):
@@ -39,3 +39,23 @@ def test_the_dtype_is_that_of_the_input(key, x64):
     params = dense.init(key, jnp.ones((1, 3), jnp.float32))
     for dtype in (jnp.float32, jnp.float64):
         assert dense.apply(params, jnp.ones((1, 3), dtype)).dtype == dtype
+
+
+def test_an_affine_layer_starts_uniformly_and_is_used_as_stored(key, x64):
+    x = jax.random.normal(key, (5, 16), jnp.float64)
+    layer = Affine(400)
+    params = layer.init(key, x)["params"]
+    assert 0.24 < np.abs(params["kernel"]).max() <= 0.25
+    assert 0.2 < np.abs(params["bias"]).max() <= 0.25
+    expected = x @ params["kernel"] + params["bias"][None]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-6)
+
+
+def test_parts_are_joined_and_moved_after_the_matrix(key):
+    x, y = jax.random.normal(key, (4, 3)), jax.random.normal(key, (6, 2))
+    rows = jnp.array([0, 1, 1, 2, 3, 3])
+    layer = Affine(7)
+    params = layer.init(key, (x, lambda a: a[rows]), y)
+    joined = jnp.concatenate([x[rows], y], -1)
+    found = layer.apply(params, (x, lambda a: a[rows]), y)
+    np.testing.assert_allclose(found, layer.apply(params, joined), rtol=2e-5, atol=1e-6)

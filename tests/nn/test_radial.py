@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geojax.nn.radial import RadialBasis, bessel, cosine_envelope, polynomial_envelope
+from geojax.nn.radial import (
+    RadialBasis,
+    bessel,
+    cosine_envelope,
+    exp_normal,
+    gaussians,
+    polynomial_envelope,
+)
 
 CUTOFF = 4.0
 R = np.linspace(0.1, 3.9, 20)
@@ -55,6 +62,27 @@ def test_the_polynomial_ends_with_two_derivatives_and_the_cosine_with_one(x64):
 def test_envelopes_start_at_one_and_are_exactly_zero_outside(function):
     r = jnp.array([0.0, CUTOFF, CUTOFF * 1.5, 1e6])
     np.testing.assert_array_equal(function(r, CUTOFF), [1, 0, 0, 0])
+
+
+def test_gaussians_are_one_at_their_centres_and_fall_as_asked():
+    found = gaussians(jnp.array([0.0, 1.0, 2.0]), 0.0, 2.0, 3)
+    once, twice = math.exp(-0.5), math.exp(-2)
+    expected = [[1, once, twice], [once, 1, once], [twice, once, 1]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        gaussians(jnp.array([3.0]), 0.0, 2.0, 3, gamma=1.0)[0, 2], 1 / math.e
+    )
+
+
+def test_exponential_normals_are_the_published_ones(x64):
+    start = math.exp(-CUTOFF)
+    mu, beta = np.linspace(start, 1, 5), (2 / 5 * (1 - start)) ** -2
+    expected = np.exp(-beta * (np.exp(-5 * R / CUTOFF)[:, None] - mu) ** 2)
+    np.testing.assert_allclose(exp_normal(jnp.asarray(R), CUTOFF, 5), expected, rtol=1e-12)
+
+
+def test_without_a_cutoff_the_envelope_is_one():
+    np.testing.assert_array_equal(polynomial_envelope(jnp.array([0.0, 1, 1e30]), math.inf), 1)
 
 
 def test_float32_does_not_jump_at_the_cutoff():

@@ -1,0 +1,58 @@
+"""What a network reads at its nodes beside positions: the species, and input arrays by name."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from geojax.arrays import safe_norm
+from geojax.graphs import Graph
+from geojax.nn.species import one_hot_species
+from geojax.registry import did_you_mean
+
+__all__ = ["node_scalars", "node_vectors"]
+
+
+def node_scalars(
+    graph: Graph, elements: Sequence[int], scalars: Sequence[str] = (), vectors: Sequence[str] = ()
+) -> Float[Array, "node d"]:
+    """Invariant inputs side by side: the arrays `scalars` and the lengths of `vectors`.
+
+    The one-hot species come first where there is more than one element, or nothing else.
+
+    Args:
+        graph: whose nodes have the arrays.
+        elements: atomic numbers that the network knows.
+        scalars: names of arrays `[node]` or `[node, d]`.
+        vectors: names of arrays `[node, 3]`.
+
+    Raises:
+        KeyError: the graph has no such array.
+        ValueError: species are needed and the elements are not set, or one occurs twice.
+    """
+    parts = [_read(graph, name) for name in scalars]
+    parts = [part.reshape(part.shape[0], -1) for part in parts]
+    parts += [safe_norm(_read(graph, name))[:, None] for name in vectors]
+    if len(elements) > 1 or not parts:
+        parts = [one_hot_species(graph, elements), *parts]
+    return jnp.concatenate(parts, -1)
+
+
+def node_vectors(graph: Graph, vectors: Sequence[str]) -> Float[Array, "node xyz d"]:
+    """The arrays `vectors` `[node, 3]`, one channel each.
+
+    Raises:
+        KeyError: the graph has no such array.
+    """
+    if not vectors:
+        return jnp.zeros((*graph.nodes["positions"].shape, 0), graph.nodes["positions"].dtype)
+    return jnp.stack([_read(graph, name) for name in vectors], -1)
+
+
+def _read(graph: Graph, name: str) -> Array:
+    if name not in graph.nodes:
+        raise KeyError(
+            f"a network's inputs are arrays of the structures; these have {sorted(graph.nodes)}, "
+            f"not {name!r}; {did_you_mean(name, graph.nodes)}"
+        )
+    return graph.nodes[name].astype(graph.nodes["positions"].dtype)
