@@ -24,11 +24,12 @@ from geojax.products.product import (
     kept_layout,
     split_kept,
 )
-from geojax.products.symmetric import symmetric_blocks, symmetric_contraction
+from geojax.products.symmetric import Contraction, symmetric_blocks, symmetric_contraction
 from geojax.products.symmetric_basis import symmetric_basis
 
 __all__ = [
     "PRODUCTS",
+    "Contraction",
     "Cost",
     "Direction",
     "Explanation",

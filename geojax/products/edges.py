@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from geojax.multilinear import Multilinear
-from geojax.products.form import Bound, Form
+from geojax.products.form import Bound, Form, Spacious
 
 __all__ = ["OverEdges", "contract", "derivative", "in_chunks"]
 
@@ -112,6 +112,9 @@ def _evaluate(
     }
     result = jax.eval_shape(lambda given: over.form.evaluate(target, given), one)
     bytes_per_edge = sum(a.size * a.dtype.itemsize for a in (*one.values(), result))
+    if isinstance(over.form, Spacious):
+        channels = max(a.shape[-1] for a in given.values())
+        bytes_per_edge += over.form.workspace(target) * channels * result.dtype.itemsize
     at_once = lambda given, index: _at_once(over, target, given, index)
     size = _chunk(bytes_per_edge, edges)
     if size is None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["Bound", "Form", "assemble", "bind"]
+__all__ = ["Bound", "Form", "Spacious", "assemble", "bind"]
 
 
 @runtime_checkable
@@ -34,6 +34,15 @@ class Form(Hashable, Protocol):
         A form may also have `native(at_nodes, target, platform, result, *operands)`, which gives a
         function with code of its own for `edges.derivative` on a platform, or None.
         """
+        ...
+
+
+@runtime_checkable
+class Spacious(Protocol):
+    """A form that needs more room than its arguments, which counts where chunks are cut."""
+
+    def workspace(self, target: str) -> int:
+        """Rows of intermediates of dF/dtarget."""
         ...
 
 

@@ -61,6 +61,10 @@ class Torus:
         self.first = int(np.sum(own < 0))  # where the frequencies (u - odd) / 2 >= 0 begin
         self.series = series[:, own + series.shape[1] // 2]
 
+    @property
+    def points(self) -> int:
+        return int(np.prod(self.shape))
+
     def up(self, rows: Array) -> Array:
         exact = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
         starts = {l: sum(2 * k + 1 for k in self.degrees if k < l) for l in self.degrees}

@@ -20,12 +20,26 @@ from geojax.products.form import assemble
 from geojax.products.product import Spec
 from geojax.so3 import Path
 
-__all__ = ["Block", "Coupling", "Field", "Plan", "Signals", "Table", "plan_by_parity"]
+__all__ = [
+    "Block",
+    "Coupling",
+    "Field",
+    "Plan",
+    "Signals",
+    "Table",
+    "plan_at_once",
+    "plan_by_parity",
+]
 
 
 @runtime_checkable
 class Transform(Protocol):
     """A linear map from rows to points, and its transpose."""
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        ...
 
     def up(self, rows: Array) -> Array:
         """`[..., row, channel]` to `[..., point, channel]`."""
@@ -43,6 +57,10 @@ class Table:
         columns = [np.arange(l * l, (l + 1) ** 2) for l in degrees]
         self.matrix = matrix[:, np.concatenate(columns)]
 
+    @property
+    def points(self) -> int:
+        return len(self.matrix)
+
     def up(self, rows: Array) -> Array:
         return _apply(self.matrix, rows)
 
@@ -53,6 +71,8 @@ class Table:
 def _apply(matrix: np.ndarray, a: Array) -> Array:
     """The matrix times axis -2."""
     table = jnp.asarray(matrix, a.dtype)
+    if a.shape[-1] == 1:  # one matrix product of all rows, without a transpose
+        return jnp.einsum("pm,...m->...p", table, a[..., 0], precision="highest")[..., None]
     return jnp.einsum("pm,...mc->...pc", table, a, precision="highest")
 
 
@@ -129,6 +149,26 @@ def plan_by_parity(
     return Plan(tuple(out), blocks["x"], blocks["y"], tuple(couplings))
 
 
+def plan_at_once(spec: Spec, transform: Callable[[str, tuple[int, ...]], Transform]) -> Plan:
+    """The plan of the product of two signals at the points of the whole sphere: paths summed.
+
+    Twice as many points as `plan_by_parity`, and rows that need not be sorted by parity.
+
+    Args:
+        spec: of the product.
+        transform: of an argument ("out", "x", "y") and its degrees.
+    """
+    block = lambda name, lmax: (
+        Block((slice(0, (lmax + 1) ** 2),), transform(name, tuple(range(lmax + 1)))),
+    )
+    return Plan(
+        block("out", spec.lmax),
+        block("x", spec.lmax_x),
+        block("y", spec.lmax_y),
+        (Coupling(0, 0, 0),),
+    )
+
+
 def _targets(spec: Spec) -> list[tuple[tuple[slice, ...], tuple[int, ...], Path | None]]:
     """The blocks of the result: rows, degrees, and the path if paths are kept apart."""
     if spec.layout == "sum":
@@ -167,6 +207,12 @@ class Signals:
     @property
     def arguments(self) -> tuple[str, ...]:
         return ("out", "x", "y")
+
+    def workspace(self, target: str) -> int:
+        """The values at points of all blocks of the arguments and of the target."""
+        del target
+        plan = self.plan(self.spec)
+        return sum(block.transform.points for block in (*plan.out, *plan.x, *plan.y))
 
     def evaluate(self, target: str, given: Mapping[str, Array]) -> Array:
         plan = self.plan(self.spec)

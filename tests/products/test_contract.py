@@ -33,6 +33,16 @@ PARITIES = [
     for name, entry in PRODUCTS.items()
     for parity in entry.parities
 ]
+# Its last parity, "all" for those that have it; the others with the slow tests.
+LAST_PARITY = [
+    pytest.param(
+        name,
+        parity,
+        marks=MARKS[name] + [pytest.mark.slow] * (parity != entry.parities[-1]),
+    )
+    for name, entry in PRODUCTS.items()
+    for parity in entry.parities
+]
 # The layout of the result, the channels of y, with weights or not.
 LAYOUTS = [("sum", CHANNELS, False), ("keep", 1, True)]
 LAYOUTS += [
@@ -178,14 +188,12 @@ def test_equals_the_reference_at_high_degrees(x64, key, name, degrees):
 
 
 @pytest.mark.parametrize("name, parity", PARITIES)
-@pytest.mark.parametrize("improper", [False, True])
-def test_commutes_with_rotations_and_reflections(x64, key, name, parity, improper):
+def test_commutes_with_rotations_and_reflections(x64, key, name, parity):
     """Natural parities give natural parity by even paths and pseudo-tensors by odd ones."""
     case = Case(name, 2, 1, 2, parity)
-    if improper and parity == "all":
-        pytest.skip("paths of both parities respect rotations only")
     x, leaf, _ = case.operands(key)
-    turn = random_rotation(key, improper=improper)
+    # paths of both parities respect rotations only
+    turn = random_rotation(key, improper=parity != "all")
     call = jax.jit(case.product)
     expected = rotate(turn, call(x, leaf), pseudo=parity == "odd")
     np.testing.assert_allclose(call(*turned(case, turn, x, leaf)), expected, atol=1e-12)
@@ -222,7 +230,7 @@ def test_is_bilinear(x64, key, name):
         np.testing.assert_allclose(call(x, y + 3 * v), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name, parity", PARITIES)
+@pytest.mark.parametrize("name, parity", LAST_PARITY)
 def test_kept_paths_add_up_to_the_sum(x64, key, name, parity):
     case = Case(name, 2, 2, 2, parity)
     x, leaf, _ = case.operands(key)
@@ -305,19 +313,27 @@ def test_dtype_follows(x64, key, name, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_vmap(x64, key, name):
+@pytest.mark.parametrize("of", ["gradient", pytest.param("product", marks=pytest.mark.slow)])
+def test_vmap(x64, key, name, of):
     """Over both operands, over one, over the last axis; of the product and of its gradient."""
     case = Case(name, 1, 1, 1)
     x, leaf, _ = case.operands(key)
     gradient = jax.grad(lambda *a: jnp.sin(case.product(*a)).sum())
-    for f in (case.product, gradient):
+    f = gradient if of == "gradient" else case.product
+
+    @jax.jit
+    def mapped(x, leaf):
         last = jax.vmap(f, in_axes=(2, leaf.ndim - 1), out_axes=2)
-        both, single = jax.jit(jax.vmap(f)), jax.jit(jax.vmap(f, in_axes=(0, None)))
-        expected = np.stack([f(x[i], leaf[i]) for i in range(EDGES)])
-        np.testing.assert_allclose(both(x, leaf), expected, atol=1e-13)
-        np.testing.assert_allclose(single(x, leaf[0])[0], expected[0], atol=1e-13)
-        turned = jax.jit(last)(jnp.moveaxis(x, 0, 2), jnp.moveaxis(leaf, 0, -1))
-        np.testing.assert_allclose(jnp.moveaxis(turned, 2, 0), expected, atol=1e-13)
+        turned = last(jnp.moveaxis(x, 0, 2), jnp.moveaxis(leaf, 0, -1))
+        single = jax.vmap(f, in_axes=(0, None))(x, leaf[0])
+        return jax.vmap(f)(x, leaf), single, jnp.moveaxis(turned, 2, 0)
+
+    one = jax.jit(f)
+    expected = np.stack([one(x[i], leaf[i]) for i in range(EDGES)])
+    both, single, last = mapped(x, leaf)
+    np.testing.assert_allclose(both, expected, atol=1e-13)
+    np.testing.assert_allclose(single[0], expected[0], atol=1e-13)
+    np.testing.assert_allclose(last, expected, atol=1e-13)
 
 
 def exported(function, shapes):
@@ -328,6 +344,7 @@ def exported(function, shapes):
     return jax.export.deserialize(program.serialize()).call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_product_exports(key, name):
     case = Case(name, 2, 1, 2, None, 1)
