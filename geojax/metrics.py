@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from geojax.graphs import Batch, Properties, Structure, leaf, leaves
 
-__all__ = ["compare", "constant_baseline", "error_sums", "in_words", "summary"]
+__all__ = ["compare", "constant_baseline", "entries", "error_sums", "in_words", "summary"]
 
 # What people read in thousandths.
 MILLI = {
@@ -18,6 +18,7 @@ MILLI = {
     "energy_per_atom": "meV/atom",
     "forces": "meV/Å",
     "stress": "meV/Å³",
+    "hessian": "meV/Å²",
 }
 
 
@@ -36,11 +37,35 @@ def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4
             counts = jnp.stack([right.sum(), mask.sum()]).astype(value.dtype)
             sums[name] = jnp.concatenate([jnp.zeros(2, value.dtype), counts])
             continue
+        if mask.ndim > 1:
+            value, label, mask = entries(value, label, mask)
         sums[name] = _sums(value - label, mask)
         if name == "energy":
             atoms = jnp.maximum(batch.graph.n_node, 1).astype(value.dtype)
             sums["energy_per_atom"] = _sums((value - label) / atoms, mask)
     return sums
+
+
+def entries(
+    value: Float[Array, "row places *d"], label: Float[Array, "row slot *d"], mask: Array
+) -> tuple[Float[Array, "entry *d"], Float[Array, "entry *d"], Array]:
+    """Rows that are masked place by place (those of Hessians) as one row for each place.
+
+    Args:
+        value: predicted; places beyond those of the label are left out, nothing real is there.
+        mask: `[row, slot]`.
+
+    Raises:
+        ValueError: the prediction has fewer places than the label.
+    """
+    slots = mask.shape[1]
+    if value.shape[1] < slots:
+        raise ValueError(
+            f"predicted rows have a place for every entry of the label; got {value.shape[1]} and "
+            f"{slots}; give the output as many slots as the largest structure has nodes"
+        )
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    return flat(value[:, :slots]), flat(label), mask.reshape(-1)
 
 
 def _classes(value: Any, label: Any) -> bool:

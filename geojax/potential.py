@@ -49,14 +49,17 @@ class Output:
     Several outputs of one network take consecutive slices of its `irreps_out`, in order.
 
     Attributes:
-        name: "energy", "targets.<name>" (per structure) or "node_targets.<name>" (per node).
-        irreps: of this slice; "energy" is "0e".
+        name: "energy", "targets.<name>" (per structure), "node_targets.<name>" (per node), or
+            "hessian": of a network that predicts it directly, beside its `irreps_out`.
+        irreps: of this slice; "energy" is "0e", and a Hessian has none.
         pool: how nodes become a structure: "sum" (extensive), "mean" (intensive) or "max".
         scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
         shift: then this is added: to each pooled value or node, or, for an energy, to each atom
             that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
         relative_to: a node input that the output is counted from, such as "positions".
-        unit: of the result, for reports.
+        unit: of the result, for reports; a Hessian's is eV/Å².
+        slots: of the rows of a Hessian (see `graphs.hessian`): the nodes of the largest structure.
+            Rows of a larger one are NaN. None: as many as the batch has nodes.
         zbl: add the repulsion of close nuclei to the energy (see `nn.zbl`).
     """
 
@@ -68,12 +71,17 @@ class Output:
     relative_to: str = ""
     unit: str = "eV"
     zbl: bool = False
+    slots: int | None = None
 
     def __post_init__(self):
         kind, _, key = self.name.partition(".")
-        if self.name != "energy" and not (kind in ("targets", "node_targets") and key):
+        if self.name == "hessian":
+            self._as_hessian()
+        if self.name not in ("energy", "hessian") and not (
+            kind in ("targets", "node_targets") and key
+        ):
             raise ValueError(
-                "an output is named energy, targets.<name> or node_targets.<name>; "
+                "an output is named energy, hessian, targets.<name> or node_targets.<name>; "
                 f"got {self.name!r}"
             )
         if self.name == "energy" and (self.irreps not in ("0e", "1x0e") or self.pool != "sum"):
@@ -87,6 +95,17 @@ class Output:
             raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
         if self.zbl and self.name != "energy":
             raise ValueError(f"only an energy has zbl repulsion added; got {self.name!r}")
+        if self.slots is not None and self.name != "hessian":
+            raise ValueError(f"only a hessian has slots; got {self.name!r}")
+
+    def _as_hessian(self) -> None:
+        if self.shift or self.pool != "sum" or self.irreps not in ("", "0e"):
+            raise ValueError(
+                "a hessian is no slice of irreps_out: it has neither irreps nor pool nor shift; "
+                f"got irreps {self.irreps!r}, pool {self.pool!r}, shift {self.shift}"
+            )
+        object.__setattr__(self, "irreps", "")
+        object.__setattr__(self, "unit", "eV/Å²" if self.unit == "eV" else self.unit)
 
 
 def pool(x: Float[Array, "node d"], graph: Graph, how: str = "sum") -> Float[Array, "graph d"]:
@@ -187,10 +206,20 @@ def predict_fn(
     Energies are relative to isolated atoms and `relative_to` outputs to their input; what has to be
     added on the host is `model.references`. Rows of padding are exactly zero.
 
+    A direct Hessian comes as rows (see `graphs.hessian`); that of the energy is another one
+    (`dense_hessian`).
+
     Raises:
-        ValueError: the outputs do not fill the network's `irreps_out`, or forces or stress are
-            asked for and no output is an energy.
+        ValueError: the outputs do not fill the network's `irreps_out`, forces or stress are asked
+            for and no output is an energy, or a Hessian of a network that predicts none.
     """
+    hessian = next((o for o in outputs if o.name == "hessian"), None)
+    outputs = [o for o in outputs if o.name != "hessian"]
+    if hessian is not None and not hasattr(network, "with_hessian"):
+        raise ValueError(
+            "a direct Hessian is an output of a network with a Hessian head, such as hip; got "
+            f"{type(network).__name__}; that of the energy needs no output"
+        )
     slices = _slices(network, outputs)
     energy = next((o for o in outputs if o.name == "energy"), None)
     if energy is None and (forces or stress):
@@ -198,6 +227,13 @@ def predict_fn(
             "forces and stress are derivatives of an energy; the outputs are "
             f"{', '.join(o.name for o in outputs)}; add an energy or ask for less"
         )
+
+    def evaluate(params: Any, graph: Graph) -> tuple[Array, dict[str, Array]]:
+        """What nodes put out, and the rows of the Hessian if there is one."""
+        if hessian is None:
+            return network.apply(params, graph).array, {}
+        values, rows = network.apply(params, graph, hessian.slots, method="with_hessian")
+        return values.array, {"hessian": rows * hessian.scale}
 
     def others(values: Float[Array, "node d"], graph: Graph) -> dict[str, Array]:
         found = {}
@@ -215,7 +251,7 @@ def predict_fn(
         return found
 
     def energies(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:
-        values = network.apply(params, graph).array
+        values, more = evaluate(params, graph)
         assert energy is not None
         node_energies = values[:, slices["energy"]][:, 0] * energy.scale
         if energy.shift:
@@ -224,16 +260,15 @@ def predict_fn(
             from geojax.nn import zbl  # here, because opening an artifact needs no layers
 
             node_energies = node_energies + zbl(graph, network.cutoff)
-        return jnp.where(node_mask(graph), node_energies, 0), others(values, graph)
+        return jnp.where(node_mask(graph), node_energies, 0), others(values, graph) | more
 
     def predict(params: Any, graph: Graph) -> Properties:
         if energy is None:
-            found, rest = (
-                Properties(),
-                others(network.apply(params, graph).array, graph),
-            )
+            values, more = evaluate(params, graph)
+            found, rest = Properties(), others(values, graph) | more
         else:
             found, rest = with_derivatives(energies, forces=forces, stress=stress)(params, graph)
+        found = found._replace(hessian=rest.pop("hessian", None))
         groups: dict[str, dict[str, Array]] = {"targets": {}, "node_targets": {}}
         for name, value in rest.items():
             group, key = name.split(".", 1)

@@ -5,11 +5,22 @@ looked up by the name that the file or the user states; no unit is ever guessed 
 Values: CODATA 2018, the same as `ase.units.create_units("2018")`.
 """
 
+import math
 from typing import TypeVar
 
 from geojax.registry import did_you_mean
 
-__all__ = ["BOHR", "ENERGY", "HARTREE", "LENGTH", "PRESSURE", "convert", "factor"]
+__all__ = [
+    "BOHR",
+    "ENERGY",
+    "HARTREE",
+    "LENGTH",
+    "PRESSURE",
+    "QUANTUM",
+    "WAVENUMBER",
+    "convert",
+    "factor",
+]
 
 T = TypeVar("T")
 
@@ -18,6 +29,14 @@ BOHR = 0.529177210903  # [Å]
 ELEMENTARY_CHARGE = 1.602176634e-19  # [C], exact
 AVOGADRO = 6.02214076e23  # [1/mol], exact
 KCAL_PER_MOL = 4184 / ELEMENTARY_CHARGE / AVOGADRO  # [eV]
+PLANCK = 6.62607015e-34  # [J s], exact
+LIGHT = 299792458.0  # [m/s], exact
+ATOMIC_MASS = 1.66053906660e-27  # [kg]
+
+# The frequency of a mode is the square root of its eigenvalue [eV/Å²/amu] times
+_ANGULAR = (ELEMENTARY_CHARGE / ATOMIC_MASS) ** 0.5 * 1e10  # [rad/s]
+WAVENUMBER = _ANGULAR / (2 * math.pi * LIGHT * 100)  # [cm⁻¹], 521.47
+QUANTUM = PLANCK * _ANGULAR / (2 * math.pi) / ELEMENTARY_CHARGE  # [eV], of one quantum: 0.064654
 
 ENERGY = {  # in eV
     "eV": 1.0,

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from geojax.arrays import safe_divide, safe_norm, safe_power, unit
 
 TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in ("float32", "float64")}
+# A processor may take smaller numbers for zero.
+NORMAL = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 few = settings(max_examples=60, derandomize=True, deadline=None)
 
 
@@ -85,8 +87,8 @@ def test_in_a_batch_one_vector_does_not_spoil_another():
 
 @few
 @given(
-    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5),
-    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5),
+    st.lists(NORMAL, min_size=1, max_size=5),
+    st.lists(NORMAL, min_size=1, max_size=5),
 )
 def test_quotients_are_exact_and_zero_where_the_divisor_is(above, below):
     n = min(len(above), len(below))

@@ -1,13 +1,18 @@
-"""Symbols and numbers against ASE's table."""
+"""Symbols, numbers and masses against ASE's tables."""
 
 import pytest
-from ase.data import chemical_symbols
+from ase.data import atomic_masses_iupac2016, chemical_symbols
 
-from geojax.elements import SYMBOLS, atomic_number, symbol
+from geojax.elements import MASSES, SYMBOLS, atomic_number, symbol
 
 
 def test_symbols_are_those_of_ase():
     assert list(SYMBOLS) == chemical_symbols
+
+
+def test_masses_are_those_of_ase_and_a_point_has_none():
+    assert MASSES[0] == 0 and len(MASSES) == len(SYMBOLS)
+    assert MASSES[1:] == tuple(atomic_masses_iupac2016[1:])
 
 
 @pytest.mark.parametrize("name", ["C", "6", 6])

@@ -47,6 +47,25 @@ def test_device_and_host_agree_with_each_other_and_by_hand():
     np.testing.assert_allclose(host["energy_per_atom.mae"], np.mean(per_atom))
 
 
+def test_errors_of_hessians_count_real_entries_alone():
+    known = [
+        Structure(
+            RNG.normal(size=(n, 3)),
+            np.ones(n, int),
+            properties=Properties(hessian=RNG.normal(size=(n, 3, n, 3))),
+        )
+        for n in (2, 4, 3)
+    ]
+    batch = jax.tree.map(jnp.asarray, pad([sample(s, 9.0) for s in known], Budget(12, 32, 5)))
+    guess = RNG.normal(size=(12, 5, 3, 3))
+    device = summary(error_sums(Properties(hessian=jnp.float32(guess)), batch))
+    parts = [guess[:2, :2], guess[2:6, :4], guess[6:9, :3]]
+    host = compare([Properties(hessian=p.transpose(0, 2, 1, 3)) for p in parts], known)
+    assert device.keys() == host.keys() == {"hessian.mae", "hessian.rmse"}
+    for name, value in host.items():
+        np.testing.assert_allclose(device[name], value, rtol=1e-5)
+
+
 def test_what_is_not_labelled_or_not_predicted_is_left_out():
     plain = Structure(RNG.normal(size=(2, 3)), np.ones(2, int))
     assert compare([Properties(energy=1.0)], [plain]) == {}

@@ -153,11 +153,50 @@ def test_outputs_take_slices_in_order():
     np.testing.assert_allclose(found.targets["kinds"][0], values[:2, 4:].mean(0))
 
 
+class Direct(Springs):
+    """Springs, and a Hessian that is the number of each node's slot."""
+
+    def with_hessian(self):
+        raise NotImplementedError  # apply calls it by name
+
+    def apply(self, params, graph, slots=None, *, method=None):
+        out = super().apply(params, graph)
+        if method is None:
+            return out
+        slots = len(graph.species) if slots is None else slots
+        rows = jnp.arange(slots, dtype=jnp.float64)[None, :, None, None]
+        n_node = graph.nodes["positions"].shape[0]
+        return out, jnp.broadcast_to(rows, (n_node, slots, 3, 3)) * params
+
+
+def test_direct_hessians_stand_beside_the_energy_with_scale_and_slots(crystal):
+    outputs = [Output(), Output("hessian", scale=3.0, slots=5)]
+    graph = graph_of(crystal)
+    run = predict_fn(Direct(), outputs, forces=True, stress=True)
+    found = jax.jit(run)(jnp.float64(2.0), graph)
+    np.testing.assert_allclose(found.hessian[0, :, 0, 0], 6 * np.arange(5))
+    plain = predict(crystal, forces=True, stress=True)
+    for name in ("energy", "forces", "stress"):
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), atol=1e-13)
+    assert plain.hessian is None
+    alone = jax.jit(predict_fn(Direct(), outputs))(jnp.float64(2.0), graph)
+    np.testing.assert_array_equal(alone.hessian, found.hessian)
+
+
+def test_an_output_that_is_a_hessian_has_its_unit_and_no_irreps():
+    output = Output("hessian")
+    assert (output.irreps, output.unit, output.slots) == ("", "eV/Å²", None)
+    assert Output(**vars(output)) == output
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Output("mu"), "targets.<name>"),
         (lambda: Output("energy", "1o"), "one scalar"),
+        (lambda: Output("hessian", "2e"), "no slice of irreps_out"),
+        (lambda: Output("energy", slots=3), "only a hessian has slots"),
+        (lambda: predict_fn(Springs(), [Output(), Output("hessian")]), "such as hip; got Springs"),
         (lambda: Output("targets.mu", pool="median"), "sum, mean, max"),
         (lambda: Output("targets.mu", relative_to="positions"), "node_targets"),
         (lambda: predict_fn(Springs(), [Output("targets.mu", "1o")]), "irreps_out"),

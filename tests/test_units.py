@@ -6,7 +6,18 @@ import pytest
 import scipy.constants
 from scipy.constants import physical_constants
 
-from geojax.units import BOHR, ENERGY, HARTREE, LENGTH, PRESSURE, SPELLINGS, convert, factor
+from geojax.units import (
+    BOHR,
+    ENERGY,
+    HARTREE,
+    LENGTH,
+    PRESSURE,
+    QUANTUM,
+    SPELLINGS,
+    WAVENUMBER,
+    convert,
+    factor,
+)
 
 CODATA = ase.units.create_units("2018")
 OF_ASE = {
@@ -29,6 +40,13 @@ OF_ASE = {
     "Ry/Bohr^3": CODATA["Rydberg"] / CODATA["Bohr"] ** 3,
     "eV/nm**3": 1e-3,
 }
+
+
+def test_vibrations_are_counted_as_ase_counts_them():
+    """A force constant of 1 eV/Å² and a mass of 1 amu."""
+    quantum = CODATA["_hbar"] * CODATA["J"] * 1e10 / np.sqrt(CODATA["_amu"] * CODATA["J"])
+    assert pytest.approx(quantum, rel=1e-9) == QUANTUM
+    assert pytest.approx(quantum / CODATA["invcm"], rel=1e-9) == WAVENUMBER
 
 
 @pytest.mark.parametrize("unit", OF_ASE)

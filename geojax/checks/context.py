@@ -95,6 +95,11 @@ class Context:
         return self.programs.has_energy
 
     @property
+    def has_hessian(self) -> bool:
+        """Whether the model predicts Hessians directly."""
+        return any(output.name == "hessian" for output in self.model.card.outputs)
+
+    @property
     def local(self) -> bool:
         """Whether the cutoff is a finite radius, so that structures may repeat or be far apart."""
         return math.isfinite(self.cutoff) and self.nearest is None
@@ -111,8 +116,9 @@ class Context:
 
     @cached_property
     def irreps(self) -> dict[str, Irreps]:
-        """The symmetry of every predicted value but the stress, by its name."""
-        found = {o.name: Irreps(o.irreps) for o in self.model.card.outputs}
+        """The symmetry of every predicted value but stress and Hessian, by its name."""
+        outputs = [o for o in self.model.card.outputs if o.name != "hessian"]
+        found = {o.name: Irreps(o.irreps) for o in outputs}
         if self.has_energy:
             found |= {"energies": Irreps("0e"), "forces": Irreps("1o")}
         return found

@@ -188,10 +188,11 @@ def padded_rows(context: Context) -> Measurement:
     one = context.sample(next(iter(context.examples.values())))
     found = context.programs.run([one], context.programs.budget)
     used = len(next(iter(context.examples.values())))
+    in_rows = lambda name: is_per_node(name) or name == "hessian"
     return context.judge(
         "padded rows",
         "A8",
-        largest(v[used:] if is_per_node(name) else v[1:] for name, v in found.items()),
+        largest(v[used:] if in_rows(name) else v[1:] for name, v in found.items()),
         (0.0, 0.0),
         detail="largest value in rows of padding nodes and graphs",
         meaning="rows of padding are not zero: values or gradients of padding nodes are not masked",

@@ -13,7 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geojax.graphs import Budget, Graph, Properties, Sample, is_per_node, leaves, pad
+from geojax.graphs import (
+    Budget,
+    Graph,
+    Properties,
+    Sample,
+    is_per_node,
+    leaves,
+    pad,
+    whole_hessian,
+)
 from geojax.model import Model
 from geojax.potential import pool, predict_fn
 
@@ -168,7 +177,7 @@ def _sums(found: Properties, graph: Graph) -> jax.Array:
     if found.energy is not None:
         return found.energy
     total = jnp.zeros(graph.n_node.shape[0], graph.nodes["positions"].dtype)
-    for name, value in leaves(found).items():
+    for name, value in leaves(found._replace(hessian=None)).items():
         rows = value.reshape(value.shape[0], -1).sum(-1)
         total = total + (pool(rows[:, None], graph)[:, 0] if is_per_node(name) else rows)
     return total
@@ -197,10 +206,12 @@ def _numpy(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _split(samples: Sequence[Sample], found: Mapping[str, np.ndarray]) -> list[Values]:
-    """The rows of each sample; no stress without a cell."""
-    split = []
+    """The rows of each sample; no stress without a cell. Hessians are those of structures."""
+    split, in_rows = [], lambda name: is_per_node(name) or name == "hessian"
     for i, (one, own) in enumerate(zip(samples, _node_slices(samples), strict=True)):
-        values = {n: np.asarray(v[own if is_per_node(n) else i]) for n, v in found.items()}
+        values = {n: np.asarray(v[own if in_rows(n) else i]) for n, v in found.items()}
+        if "hessian" in values:
+            values["hessian"] = np.ascontiguousarray(whole_hessian(values["hessian"]))
         if not one.graph.globals["cell"].any():
             values.pop("stress", None)
         split.append(values)

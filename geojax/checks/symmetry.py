@@ -39,6 +39,8 @@ def turn_values(values: Values, irreps: dict[str, Irreps], matrix: np.ndarray) -
     for name, value in values.items():
         if name == "stress":
             found[name] = matrix @ value @ matrix.T
+        elif name == "hessian":
+            found[name] = np.einsum("ab,ibjc,dc->iajd", matrix, value, matrix)
         else:
             found[name] = _turn(value, irreps[name], matrix)
     return found
@@ -68,7 +70,8 @@ def _invariants(context: Context) -> list[str]:
 
 def _covariants(context: Context) -> list[str]:
     names = [name for name, irreps in context.irreps.items() if not _invariant(irreps)]
-    return [*names, "stress"] if context.has_energy else names
+    tensors = {"stress": context.has_energy, "hessian": context.has_hessian}
+    return [*names, *(name for name, there in tensors.items() if there)]
 
 
 def when_moved(
@@ -208,7 +211,7 @@ def permutation(context: Context) -> Measurement:
     orders = [rng.permutation(len(s)) for s in context.examples.values()]
     mixed = [_reordered(s, o) for s, o in zip(context.examples.values(), orders, strict=True)]
     want = [
-        {name: v[order] if is_per_node(name) else v for name, v in values.items()}
+        {name: _in_order(name, v, order) for name, v in values.items()}
         for values, order in zip(context.reference.values(), orders, strict=True)
     ]
     value, where = difference(context.predict(mixed), want)
@@ -220,6 +223,12 @@ def permutation(context: Context) -> Measurement:
         detail=f"atoms in another order; {where}",
         meaning="an output depends on the order of the atoms: the index of a node enters somewhere",
     )
+
+
+def _in_order(name: str, value: np.ndarray, order: np.ndarray) -> np.ndarray:
+    if name == "hessian":
+        return value[order][:, :, order]
+    return value[order] if is_per_node(name) else value
 
 
 def _reordered(structure: Structure, order: np.ndarray) -> Structure:

@@ -19,6 +19,13 @@ from geojax.graphs.graph import (
     node_mask,
     volumes,
 )
+from geojax.graphs.hessian import (
+    block_rows,
+    graph_hessians,
+    local_index,
+    slot_nodes,
+    whole_hessian,
+)
 from geojax.graphs.messages import (
     degree,
     from_receivers,
@@ -45,10 +52,12 @@ __all__ = [
     "Sample",
     "Store",
     "Structure",
+    "block_rows",
     "degree",
     "edge_vectors",
     "from_receivers",
     "from_senders",
+    "graph_hessians",
     "graph_mask",
     "graph_of_edges",
     "graph_of_nodes",
@@ -56,13 +65,16 @@ __all__ = [
     "largest_at_receivers",
     "leaf",
     "leaves",
+    "local_index",
     "neighbor_list",
     "node_mask",
     "pad",
     "replace_leaves",
     "sample",
+    "slot_nodes",
     "store",
     "take",
     "to_receivers",
     "volumes",
+    "whole_hessian",
 ]

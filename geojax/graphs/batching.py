@@ -5,7 +5,7 @@ batch on the host; `Store` holds many samples end to end, without padding, and `
 same batch from it inside a compiled program, so that an epoch can shuffle without the host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from geojax.graphs.graph import Graph
+from geojax.graphs.hessian import block_rows
 from geojax.graphs.neighbors import Edges, images, neighbor_list, order_keys, shifted, turned
 from geojax.graphs.structure import (
     Properties,
@@ -61,8 +62,8 @@ class Batch(NamedTuple):
 
     Attributes:
         graph: padded.
-        labels: zero where unknown and in padding; Hessians are left out.
-        masks: True where a label is known, `[graph]` or `[node]`.
+        labels: zero where unknown and in padding; Hessians as rows (see `graphs.hessian`).
+        masks: True where a label is known: `[graph]` or `[node]`, of Hessians `[node, slot]`.
     """
 
     graph: Graph
@@ -191,11 +192,17 @@ def _reverse(edges: Edges, n_node: int) -> np.ndarray:
     return index
 
 
-def store(samples: Sequence[Sample], dtype: Any = np.float32) -> Store:
+def store(
+    samples: Sequence[Sample], dtype: Any = np.float32, *, hessian_slots: int | None = None
+) -> Store:
     """All samples end to end, floats as `dtype`; labels that some lack are masked there.
 
+    Args:
+        hessian_slots: of the rows of Hessians; as many as the largest sample has nodes by default.
+
     Raises:
-        ValueError: no sample; samples differ in their inputs, edge layout or shapes of labels.
+        ValueError: no sample; samples differ in their inputs, edge layout or shapes of labels; a
+            Hessian needs more slots.
     """
     if not samples:
         raise ValueError("a store holds at least one sample; got none")
@@ -210,7 +217,7 @@ def store(samples: Sequence[Sample], dtype: Any = np.float32) -> Store:
             )
     join = lambda *arrays: _cast(np.concatenate(arrays), dtype)
     graph = jax.tree.map(join, *graphs) if len(graphs) > 1 else jax.tree.map(join, graphs[0])
-    labels, masks = _labels(samples, dtype)
+    labels, masks = _labels(samples, dtype, hessian_slots)
     starts = lambda n: (np.cumsum(n) - n).astype(np.int32)
     return Store(Batch(graph, labels, masks), starts(graph.n_node), starts(graph.n_edge))
 
@@ -220,12 +227,18 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     return array.astype(kinds.get(array.dtype.kind, array.dtype))
 
 
-def _labels(samples: Sequence[Sample], dtype: Any) -> tuple[Properties, Properties]:
+def _labels(
+    samples: Sequence[Sample], dtype: Any, hessian_slots: int | None
+) -> tuple[Properties, Properties]:
     """Joined labels and masks of every property that at least one sample has."""
     found = [leaves(s.labels) for s in samples]
     sizes = [len(s.graph.nodes["positions"]) for s in samples]
     values, masks = {}, {}
-    for name in sorted(set().union(*found) - {"hessian"}):
+    for name in sorted(set().union(*found)):
+        if name == "hessian":
+            rows = _hessians(found, sizes, hessian_slots or max(sizes))
+            values[name], masks[name] = _cast(rows[0], dtype), rows[1]
+            continue
         like = np.asarray(next(f[name] for f in found if name in f))
         node = is_per_node(name)
         tail = like.shape[1:] if node else like.shape
@@ -243,6 +256,19 @@ def _labels(samples: Sequence[Sample], dtype: Any) -> tuple[Properties, Properti
         values[name] = _cast(np.concatenate(rows), dtype)
         masks[name] = np.concatenate(known)
     return replace_leaves(Properties(), values), replace_leaves(Properties(), masks)
+
+
+def _hessians(
+    found: Sequence[Mapping[str, Any]], sizes: Sequence[int], slots: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of all Hessians, `[node, slot, 3, 3]`, and where they are known, `[node, slot]`."""
+    rows, known = [], []
+    for label, size in zip(found, sizes, strict=True):
+        empty = np.zeros((size, 3, size, 3))
+        rows.append(block_rows(np.asarray(label.get("hessian", empty)), slots))
+        there = (np.arange(slots) < size) & ("hessian" in label)
+        known.append(np.broadcast_to(there, (size, slots)))
+    return np.concatenate(rows), np.concatenate(known)
 
 
 def pad(samples: Sequence[Sample], budget: Budget, dtype: Any = np.float32) -> Batch:
@@ -320,7 +346,8 @@ def take(store: Store, ids: Int[Rows, "slot"], budget: Budget, xp: Any = jnp) ->
         n_node=whole(n_node, budget.n_node),
         n_edge=whole(n_edge, budget.n_edge),
     )
-    rows = lambda name: (node, real) if is_per_node(name) else (per_graph, real_graph)
+    in_rows = lambda name: is_per_node(name) or name == "hessian"
+    rows = lambda name: (node, real) if in_rows(name) else (per_graph, real_graph)
     labelled = lambda p: replace_leaves(
         Properties(), {name: _pick(a, *rows(name), xp) for name, a in leaves(p).items()}
     )

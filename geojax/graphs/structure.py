@@ -19,7 +19,8 @@ class Properties(NamedTuple):
         energy: `[graph]` [eV], total energy.
         forces: `[node, 3]` [eV/Å], -dE/dr.
         stress: `[graph, 3, 3]` [eV/Å³], (1/V) dE/dstrain; tension is positive.
-        hessian: `[node, 3, node, 3]` [eV/Å²], d²E/dr dr; of one structure only.
+        hessian: `[node, 3, node, 3]` [eV/Å²], d²E/dr dr; in a batch its rows of blocks,
+            `[node, slot, 3, 3]` (see `graphs.hessian`).
         energies: `[node]` [eV], the share of each atom in the energy.
         targets: anything else per structure, `[graph, ...]`: dipoles, QM9 columns, class labels.
         node_targets: anything else per node, `[node, ...]`: charges, per-point labels, positions.

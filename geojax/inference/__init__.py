@@ -6,6 +6,7 @@ from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
 from geojax.inference.simulate import nve
+from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
 
 if TYPE_CHECKING:
     from geojax.inference.ase import Calculator, calculator
@@ -15,12 +16,15 @@ __all__ = [
     "BadArtifact",
     "Calculator",
     "Predictor",
+    "Vibrations",
     "calculator",
     "export",
+    "lowest_vibrations",
     "nve",
     "open_artifact",
     "predict",
     "refresh",
+    "vibrations",
 ]
 
 

@@ -24,7 +24,7 @@ from safetensors.numpy import save as tensors
 
 from geojax.graphs import Graph, Structure, leaves, sample
 from geojax.inference.artifact import card_of, read_parts, reproduce
-from geojax.inference.predictor import Predictor, engine_of
+from geojax.inference.predictor import Predictor, engine_of, without_hessian
 from geojax.model import Model
 from geojax.potential import predict_fn
 
@@ -46,6 +46,7 @@ def export(
 
     Args:
         model: with an energy, energies, forces and stress are programs; else its outputs.
+            Hessians, direct or derived, are left out: they need the model.
         platforms: to lower for, whatever this machine has.
         vectors: structures whose predictions are stored and compared on opening; by default a
             small generated one.
@@ -146,7 +147,8 @@ def _program(
     model: Model, forces: bool, stress: bool, platforms: Sequence[str], inputs: dict[str, Any]
 ) -> bytes:
     """One program `(params, graph) -> {name: array}`, serialised."""
-    run = predict_fn(model.network, model.card.outputs, forces=forces, stress=stress)
+    outputs = without_hessian(model.card.outputs)
+    run = predict_fn(model.network, outputs, forces=forces, stress=stress)
     flat = flat_params(model.params, model.card.dtype)
 
     def program(flat: dict[str, Any], graph: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Predictions for structures of any size, in few compiled shapes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -21,15 +21,18 @@ from geojax.graphs import (
     pad,
     replace_leaves,
     sample,
+    whole_hessian,
 )
 from geojax.model import Card, Model, check_elements, references
-from geojax.potential import dense_hessian, predict_fn
+from geojax.potential import Output, dense_hessian, hessian_vector_product, predict_fn
 
 __all__ = ["Engine", "Predictor", "engine_of", "predict"]
 
 STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
 LEAST = Budget(32, 256, 2)  # what most molecules fit into, so that they share one program
 DERIVED = ("forces", "stress", "hessian")
+NEEDS_MODEL = "an exported file holds energies, forces and stress; a Hessian needs the model"
+SLOTS = 16  # of the rows of a Hessian, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +43,12 @@ class Engine:
         card: of the model.
         cutoff: [Å], of the graphs that it reads.
         nearest: see `graphs.sample`.
-        program: `(forces, stress) -> (graph -> Properties)`, jitted.
-        hessian: `graph -> [node, 3, node, 3]`, or None where it cannot be had.
+        program: `(forces, stress) -> (graph -> Properties)`, jitted; without Hessians.
+        hessian: `graph -> [node, 3, node, 3]` of one structure, by differentiation; None where it
+            cannot be had.
+        rows: `(graph, slots) -> [node, slot, 3, 3]` of a batch, where the model predicts Hessians
+            directly; else None.
+        curvature: `(graph, [node, 3]) -> [node, 3]`, the Hessian of the energy times a vector.
     """
 
     card: Card
@@ -49,6 +56,8 @@ class Engine:
     nearest: int | None
     program: Callable[[bool, bool], Callable[[Graph], Properties]]
     hessian: Callable[[Graph], Any] | None = None
+    rows: Callable[[Graph, int], Any] | None = None
+    curvature: Callable[[Graph, Any], Any] | None = None
 
 
 def engine_of(thing: Any) -> Engine:
@@ -65,21 +74,39 @@ def engine_of(thing: Any) -> Engine:
             "predictions are made by a Model, a Predictor or an opened artifact; got "
             f"{type(thing).__name__}; geojax.load and geojax.open_artifact make them"
         )
-    params = jax.tree.map(lambda x: np.asarray(x, thing.card.dtype), thing.params)
+    network, card = thing.network, thing.card
+    params = jax.tree.map(lambda x: np.asarray(x, card.dtype), thing.params)
+    outputs = without_hessian(card.outputs)
+    direct = [output for output in card.outputs if output.name == "hessian"]
 
     @cache
     def program(forces: bool, stress: bool) -> Callable[[Graph], Properties]:
-        run = predict_fn(thing.network, thing.card.outputs, forces=forces, stress=stress)
-        return partial(jax.jit(run), params)
+        return partial(jax.jit(predict_fn(network, outputs, forces=forces, stress=stress)), params)
 
     @cache
-    def hessian_program() -> Callable[[Graph], Any]:
-        run = predict_fn(thing.network, thing.card.outputs, forces=True)
-        return partial(jax.jit(partial(dense_hessian, run)), params)
+    def derived(function: Callable[..., Any]) -> Callable[..., Any]:
+        run = predict_fn(network, outputs, forces=True)
+        return partial(jax.jit(partial(function, run)), params)
 
-    nearest = getattr(thing.network, "nearest", None)
-    hessian = lambda graph: hessian_program()(graph)
-    return Engine(thing.card, thing.network.cutoff, nearest, program, hessian)
+    @cache
+    def rows_program(slots: int) -> Callable[[Graph], Any]:
+        run = predict_fn(network, [*outputs, replace(direct[0], slots=slots)])
+        return partial(jax.jit(lambda params, graph: run(params, graph).hessian), params)
+
+    return Engine(
+        card,
+        network.cutoff,
+        getattr(network, "nearest", None),
+        program,
+        hessian=lambda graph: derived(dense_hessian)(graph),
+        rows=(lambda graph, slots: rows_program(slots)(graph)) if direct else None,
+        curvature=lambda graph, vector: derived(hessian_vector_product)(graph, vector),
+    )
+
+
+def without_hessian(outputs: Sequence[Output]) -> list[Output]:
+    """The outputs that every program computes; a direct Hessian has a program of its own."""
+    return [output for output in outputs if output.name != "hessian"]
 
 
 class Predictor:
@@ -115,7 +142,8 @@ class Predictor:
             structures: any sizes; batched by size.
             properties: of "energy", "energies", "forces", "stress", "hessian", "targets.<name>",
                 "node_targets.<name>"; by default what the model was trained on (stress only where
-                all structures are periodic in three directions).
+                all structures are periodic in three directions). A Hessian comes from the model's
+                direct output where it has one, else by differentiation.
 
         Raises:
             ValueError: an element that the model does not know, stress of a structure that does
@@ -151,7 +179,8 @@ class Predictor:
     def _wanted(
         self, structures: Sequence[Structure], properties: Sequence[str] | None
     ) -> tuple[str, ...]:
-        own = [output.name for output in self.card.outputs]
+        own = [output.name for output in without_hessian(self.card.outputs)]
+        own += ["hessian"] * (self.engine.rows is not None)
         known = [*own, *(("energies", *DERIVED) if "energy" in own else ())]
         solid = all(all(s.pbc) and s.cell is not None for s in structures)
         if properties is None:
@@ -160,7 +189,8 @@ class Predictor:
         for name in properties:
             if name not in known:
                 raise ValueError(
-                    f"{self.card.name!r} predicts {', '.join(known)}; {name!r} was asked for"
+                    f"{self.card.name!r} predicts {', '.join(dict.fromkeys(known))}; {name!r} was "
+                    "asked for"
                 )
         if "stress" in properties and not solid:
             number = next(i for i, s in enumerate(structures) if not all(s.pbc) or s.cell is None)
@@ -177,7 +207,7 @@ class Predictor:
         with _precision(self.card.dtype):
             values = leaves(self.engine.program(forces, stress)(graph))
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
-            hessians = [self._hessian(s) for s in samples] if "hessian" in wanted else None
+            hessians = self._hessians(samples, graph) if "hessian" in wanted else None
         self._shapes.add((forces, stress, *(x.shape for x in jax.tree.leaves(graph))))
         ends = np.cumsum([0, *(int(s.graph.n_node[0]) for s in samples)])
         found = []
@@ -197,12 +227,43 @@ class Predictor:
         budget = Budget(grown(nodes, LEAST.n_node), grown(edges, LEAST.n_edge), graphs)
         return pad(samples, budget, np.dtype(self.card.dtype)).graph
 
+    def curvature(self, structure: Structure) -> Callable[[np.ndarray], np.ndarray]:
+        """The map from `[node, 3]` to the Hessian of the energy times it; no matrix is formed.
+
+        Raises:
+            ValueError: an element that the model does not know, or an exported file.
+        """
+        check_elements(self.card, [structure])
+        if self.engine.curvature is None:
+            raise ValueError(f"{NEEDS_MODEL}; use geojax.load")
+        product, n = self.engine.curvature, len(structure)
+        nearest = self.engine.nearest
+        ready = sample(structure, self.engine.cutoff, nearest=nearest, labels=Properties())
+        graph = self.padded([ready])
+
+        def times(vector: np.ndarray) -> np.ndarray:
+            padded = np.zeros((len(graph.nodes["positions"]), 3), self.card.dtype)
+            padded[:n] = vector
+            with _precision(self.card.dtype):
+                return np.asarray(product(graph, padded)[:n], np.float64)
+
+        return times
+
+    def _hessians(self, samples: Sequence[Sample], graph: Graph) -> list[np.ndarray]:
+        """`[node, 3, node, 3]` of each structure."""
+        if self.engine.rows is None:
+            return [self._hessian(s) for s in samples]
+        sizes = [int(s.graph.n_node[0]) for s in samples]
+        rows = np.asarray(self.engine.rows(graph, grown(max(sizes), SLOTS)), np.float64)
+        self._shapes.add(("hessian", rows.shape))
+        ends = np.cumsum([0, *sizes])
+        return [
+            whole_hessian(rows[first:][:size]) for first, size in zip(ends, sizes, strict=False)
+        ]
+
     def _hessian(self, sample: Sample) -> np.ndarray:
         if self.engine.hessian is None:
-            raise ValueError(
-                "an exported file holds energies, forces and stress; a Hessian needs the model; "
-                "use geojax.load"
-            )
+            raise ValueError(f"{NEEDS_MODEL}; use geojax.load")
         n = int(sample.graph.n_node[0])
         whole = np.asarray(self.engine.hessian(self.padded([sample])), np.float64)
         self._shapes.add(("hessian", whole.shape))

@@ -47,6 +47,8 @@ def _fields(kind: type) -> dict[str, dataclasses.Field]:
 def from_table(table: Mapping[str, Any]) -> Any:
     """The network that a TOML table describes: `name`, and fields of that network.
 
+    A field that is itself a network is a table of the same kind.
+
     Raises:
         KeyError: the name is not a network's, or a key is not a field of it.
         ValueError: a field is given under two names, or no name is given.
@@ -67,8 +69,15 @@ def from_table(table: Mapping[str, Any]) -> Any:
             )
         if field in values:
             raise ValueError(f"a field is given once; {field!r} came twice (also as {key!r})")
-        values[field] = tuple(value) if isinstance(value, list) else value
+        values[field] = _from_toml(value)
     return kind(**values)
+
+
+def _from_toml(value: Any) -> Any:
+    """The value of a field: lists are tuples, and a table is a network."""
+    if isinstance(value, Mapping):
+        return from_table(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def to_table(network: Any) -> dict[str, Any]:
@@ -80,6 +89,7 @@ def to_table(network: Any) -> dict[str, Any]:
             "@NETWORKS.register('its-name')"
         )
     values = {name: getattr(network, name) for name in _fields(type(network))}
+    values = {k: to_table(v) if isinstance(v, nn.Module) else v for k, v in values.items()}
     return {"name": names[type(network)]} | {k: v for k, v in values.items() if v is not None}
 
 
@@ -87,7 +97,8 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     """The network with the fields that wait for the data filled in from the training samples.
 
     `elements`: the atomic numbers that occur; `average_neighbors`: the mean number of edges per
-    node. Fields that are set already stay as they are.
+    node. Fields that are set already stay as they are. A network inside is fitted to the edges
+    within its own cutoff.
 
     Raises:
         ValueError: the data hold elements that the network was not made for.
@@ -108,4 +119,26 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
         edges = sum(int(s.graph.n_edge.sum()) for s in samples)
         nodes = sum(int(s.graph.n_node.sum()) for s in samples)
         changes["average_neighbors"] = max(edges / max(nodes, 1), 1.0)
+    for name in fields:
+        inner = getattr(network, name)
+        if isinstance(inner, nn.Module):
+            near = [_within(s, to_table(inner)["cutoff"]) for s in samples]
+            changes[name] = fit_to_data(inner, near)
     return dataclasses.replace(network, **changes) if changes else network
+
+
+def _within(sample: Sample, cutoff: float) -> Sample:
+    """The sample without the edges beyond a cutoff (and without the empty slots of a table)."""
+    graph = sample.graph
+    x, cell = graph.nodes["positions"], graph.globals["cell"][0]
+    ends = x[graph.receivers] - x[graph.senders]
+    kept = np.linalg.norm(ends + graph.edges["shifts"] @ cell, axis=-1) <= cutoff
+    kept &= graph.edges.get("mask", True)
+    return sample._replace(
+        graph=graph._replace(
+            edges={"shifts": graph.edges["shifts"][kept]},
+            senders=graph.senders[kept],
+            receivers=graph.receivers[kept],
+            n_edge=np.array([kept.sum()], np.int32),
+        )
+    )

@@ -38,6 +38,7 @@ class Chunks:
         seed: int = 0,
     ):
         self.samples, self.dtype, self.by_size = samples, dtype, by_size
+        self._slots = max(int(s.graph.n_node[0]) for s in samples)
         size = sum(_bytes(s) for s in samples) * (np.dtype(dtype).itemsize / 8)
         count = 1 if limit is None else int(np.ceil(2 * size / limit))
         count = min(max(count, 1), len(samples))
@@ -60,7 +61,8 @@ class Chunks:
 
     def build(self, chunk: int) -> Store:
         """The store of one chunk, on the host."""
-        return store([self.samples[i] for i in self.ids(chunk)], self.dtype)
+        chosen = [self.samples[i] for i in self.ids(chunk)]
+        return store(chosen, self.dtype, hessian_slots=self._slots)
 
     def __getitem__(self, chunk: int) -> Store:
         """The store of one chunk, padded to the shape that all chunks share."""

@@ -2,6 +2,9 @@
 
 Every error is a pair of a sum and a count, so that partial labels, padding and several devices
 average right: the mean is formed once, over everything that is known in the whole batch.
+
+The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. The loss
+"eigenpairs" looks at whole Hessians instead, one for each structure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +14,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from geojax.arrays import safe_norm
-from geojax.graphs import Batch, Properties, graph_of_nodes, leaf
+from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
+from geojax.metrics import entries
 from geojax.registry import Registry, did_you_mean
 
 __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 
 Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
+FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Term:
         kind: a name in `LOSSES`.
         per_atom: the error of a structure is divided by its number of atoms (an energy, usually).
         delta: where "huber" turns from square to linear, in the property's unit.
+        pairs: how many of the lowest eigenpairs "eigenpairs" compares.
     """
 
     property: str
@@ -40,10 +46,21 @@ class Term:
     kind: str = "mse"
     per_atom: bool = False
     delta: float = 0.01
+    pairs: int = 8
 
     def __post_init__(self):
         LOSSES[self.kind]
         leaf(Properties(), self.property)
+        if self.kind == "eigenpairs" and (self.property != "hessian" or self.pairs < 1):
+            raise ValueError(
+                "eigenpairs are those of a Hessian, one or more; got the property "
+                f"{self.property!r} and pairs={self.pairs}; take another kind, or loss.hessian"
+            )
+
+
+def sum_name(term: Term) -> str:
+    """Its name among the sums: the property's; that of eigenpairs may stand beside it."""
+    return term.property + ".eigenpairs" * (term.kind == "eigenpairs")
 
 
 @LOSSES.register("mse")
@@ -80,6 +97,35 @@ def cross_entropy(prediction: Array, label: Array, term: Term) -> Float[Array, "
     return optax.losses.softmax_cross_entropy_with_integer_labels(prediction, label)
 
 
+@LOSSES.register("eigenpairs")
+def eigenpairs(
+    prediction: Float[Array, "graph d d"], label: Float[Array, "graph d d"], term: Term
+) -> Float[Array, "graph"]:
+    """The mean of |V^T H V - L| over the lowest eigenpairs L, V of the labelled Hessian.
+
+    V^T H V is the predicted Hessian in the space of those modes, so that both the curvature along
+    each mode and the couplings between them count. Eight pairs are six that are zero or nearly (of
+    translation and rotation) and the two lowest vibrations. Nothing is differentiated through the
+    eigenvectors: they are the label's.
+
+    Args:
+        prediction, label: of matrices whose padding is `FAR` on the diagonal, beyond the
+            spectrum; modes of padding do not count.
+
+    References:
+        Burger et al., "Shoot from the HIP: Hessian interatomic potentials without derivatives",
+        2025, https://arxiv.org/abs/2509.21624.
+    """
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(label))
+    values, vectors = values[:, : term.pairs], vectors[..., : term.pairs]
+    inside = jnp.einsum("gam,gab,gbn->gmn", vectors, prediction, vectors)
+    diagonal = jnp.eye(values.shape[1], dtype=values.dtype)[None] * values[:, None, :]
+    real = (values < FAR / 2).astype(values.dtype)
+    real = real[:, :, None] * real[:, None, :]
+    error = jnp.abs(inside - diagonal) * real
+    return error.sum((1, 2)) / jnp.maximum(real.sum((1, 2)), 1)
+
+
 def _components(x: Float[Array, "row *d"]) -> Float[Array, "row"]:
     return x.reshape(len(x), -1).mean(-1)
 
@@ -87,16 +133,17 @@ def _components(x: Float[Array, "row *d"]) -> Float[Array, "row"]:
 def terms_from_table(table: Mapping[str, Any]) -> tuple[Term, ...]:
     """Terms from a TOML table: property -> weight, or property -> {weight, kind, …}.
 
-    `energy` is per atom unless the table says otherwise.
+    `energy` is per atom unless the table says otherwise. A list of such tables makes several terms
+    of one property: hessian = [{kind = "mae"}, {kind = "eigenpairs", weight = 0.1}].
 
     Raises:
         KeyError: an unknown property, kind or key.
-        ValueError: no term.
+        ValueError: no term, or two of one property that are not told apart.
     """
     if not table:
         raise ValueError("a loss has at least one term; got none; add loss.energy = 1.0, say")
     terms = []
-    for name, value in table.items():
+    for name, value in _entries(table):
         options = dict(value) if isinstance(value, Mapping) else {"weight": value}
         known = [f.name for f in fields(Term) if f.name != "property"]
         for key in options:
@@ -106,7 +153,21 @@ def terms_from_table(table: Mapping[str, Any]) -> tuple[Term, ...]:
             options["weight"] = tuple(tuple(pair) for pair in options["weight"])
         options.setdefault("per_atom", name == "energy")
         terms.append(Term(name, **options))
+        if sum_name(terms[-1]) in {sum_name(term) for term in terms[:-1]}:
+            raise ValueError(
+                f"a property has one term, and one of eigenpairs beside it; got two of {name!r}; "
+                "take one of them out"
+            )
     return tuple(terms)
+
+
+def _entries(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values; those of a list of tables one by one."""
+    found = []
+    for name, value in table.items():
+        several = isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
+        found += [(name, v) for v in value] if several else [(name, value)]
+    return found
 
 
 def weight_at(weight: Schedule, epoch: Float[Array, ""]) -> Float[Array, ""]:
@@ -129,9 +190,28 @@ def term_sums(
             atoms = _atoms(batch, mask.shape[0]).astype(value.dtype)
             atoms = atoms.reshape(-1, *[1] * (value.ndim - 1))
             value, label = value / atoms, label / atoms
+        if term.kind == "eigenpairs":
+            value, label, mask = _matrices(value, label, mask, batch)
+        elif mask.ndim > 1:
+            value, label, mask = entries(value, label, mask)
         error = LOSSES[term.kind](value, label, term)
-        sums[term.property] = jnp.where(mask, error, 0).sum(), mask.sum().astype(error.dtype)
+        sums[sum_name(term)] = jnp.where(mask, error, 0).sum(), mask.sum().astype(error.dtype)
     return sums
+
+
+def _matrices(
+    value: Array, label: Array, mask: Array, batch: Batch
+) -> tuple[Array, Array, Bool[Array, "graph"]]:
+    """The Hessians of each graph, `FAR` on the diagonal where nothing is, and which are known."""
+    slots = mask.shape[1]
+    wanted, real = graph_hessians(label, batch.graph)
+    found, _ = graph_hessians(value[:, :slots], batch.graph)
+    away = jnp.repeat(jnp.where(real, 0, FAR).astype(label.dtype), 3, axis=1)
+    padding = jnp.eye(3 * slots, dtype=label.dtype)[None] * away[:, None, :]
+    known = jax.ops.segment_max(
+        mask.any(1).astype(jnp.int32), graph_of_nodes(batch.graph), len(batch.graph.n_node)
+    )
+    return found + padding, wanted + padding, real.any(1) & (known > 0)
 
 
 def _atoms(batch: Batch, rows: int) -> Array:
@@ -152,7 +232,7 @@ def weighted_loss(
     """
     total = jnp.zeros((), epoch.dtype)
     for term in terms:
-        value, count = sums[term.property]
-        count = jax.lax.stop_gradient(counts[term.property] if counts else count)
+        value, count = sums[sum_name(term)]
+        count = jax.lax.stop_gradient(counts[sum_name(term)] if counts else count)
         total += weight_at(term.weight, epoch) * value / jnp.maximum(count, 1)
     return total

@@ -119,7 +119,8 @@ def train(
         Compilations() as seen,
     ):
         _remember(where, settings)
-        predict = predict_fn(network, card.outputs, forces=forces, stress=stress)
+        outputs = _slotted(card.outputs, splits)
+        predict = predict_fn(network, outputs, forces=forces, stress=stress)
         run = prepare(
             network.init,
             predict,
@@ -155,6 +156,9 @@ def _default_loss(structures: Sequence[Structure], outputs: Sequence[Output]) ->
     table: dict[str, Any] = {}
     for output in outputs:
         if output.name != "energy":
+            if output.name == "hessian":
+                table["hessian"] = {"kind": "mae"}
+                continue
             label = next((leaf(s.properties, output.name) for s in structures), None)
             classes = label is not None and np.asarray(label).dtype.kind in "iu"
             table[output.name] = {"kind": "cross-entropy" if classes else "mse"}
@@ -268,11 +272,19 @@ def _slots(splits: Mapping[str, Sequence[Structure]], network: Any) -> int:
     return most
 
 
+def _slotted(outputs: Sequence[Output], splits: Mapping[str, Sequence[Structure]]) -> list[Output]:
+    """The outputs, with as many slots for Hessians as the largest structure has nodes."""
+    largest = max(len(s) for structures in splits.values() for s in structures)
+    slotted = lambda o: replace(o, slots=largest) if o.name == "hessian" and not o.slots else o
+    return [slotted(output) for output in outputs]
+
+
 def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> tuple[Output, ...]:
     """Scales and shifts from the training labels, for outputs that have none.
 
     An energy: the root mean square of the force components (or of the energy per atom where there
-    are no forces), and the mean energy per atom above E0. Others: standard deviation and mean.
+    are no forces), and the mean energy per atom above E0. A Hessian: the root mean square of its
+    entries. Others: standard deviation and mean.
     """
     kinds = {term.property: term.kind for term in terms}
     result = []

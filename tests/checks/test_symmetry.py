@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from e3nn_jax import Irreps
 
+from geojax.arrays import safe_norm
 from geojax.checks import symmetry
 from geojax.checks.context import CHECKS, make_context
-from geojax.graphs import graph_of_nodes
+from geojax.graphs import edge_vectors, graph_of_nodes
+from geojax.nn import assemble
 from geojax.potential import Output
 from geojax.so3 import harmonics
 from tests.checks.potentials import Good, model, ruled
@@ -42,6 +44,48 @@ def test_rotations_are_orthogonal_and_of_their_kind(good, improper, determinant)
     np.testing.assert_allclose(np.linalg.det(found), determinant, rtol=1e-14)
     np.testing.assert_array_equal(found, symmetry.rotations(good, improper=improper))
     assert np.abs(found[0] - found[1]).max() > 0.1
+
+
+@dataclass(frozen=True)
+class Curved(Good):
+    """A direct Hessian of pairs, u r r^T, times a matrix that belongs to the world."""
+
+    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def with_hessian(self):
+        raise NotImplementedError  # apply calls it by name
+
+    def apply(self, params, graph, slots=None, *, method=None):
+        out = super().apply(params, graph)
+        if method is None:
+            return out
+        r = edge_vectors(graph)
+        u = self.envelope(jnp.minimum(safe_norm(r) / self.cutoff, 1))
+        world = jnp.asarray(self.stretch, r.dtype)[None, :]
+        edges = u[:, None, None] * (r * world)[:, :, None] * (r * world)[:, None, :]
+        nodes = jnp.zeros((graph.nodes["positions"].shape[0], 3, 3), r.dtype)
+        return out, assemble(edges, nodes, graph, slots)
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 1.0, 1.0), (1.0, 1.1, 1.0)])
+def test_direct_hessians_are_certified(stretch):
+    outputs = (Output(), Output("hessian"))
+    context = make_context(
+        model(Curved(stretch=stretch), outputs=outputs), (), dtype="float64", seed=0
+    )
+    assert "hessian" in context.reference["molecule"]
+    passed = {name: CHECKS[name](context).passed for name in WATCHED}
+    assert passed == {name: name != "equivariance" or stretch[1] == 1 for name in WATCHED}
+
+
+WATCHED = ("equivariance", "permutation", "batch", "padded rows", "padding", "layouts", "supercell")
+
+
+def test_hessians_turn_on_both_sides():
+    hessian = np.arange(36.0).reshape(2, 3, 2, 3)
+    found = symmetry.turn_values({"hessian": hessian}, {}, QUARTER)["hessian"]
+    for i, j in [(0, 0), (0, 1), (1, 0)]:
+        np.testing.assert_allclose(found[i, :, j], QUARTER @ hessian[i, :, j] @ QUARTER.T)
 
 
 def test_values_turn_with_the_world():

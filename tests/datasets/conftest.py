@@ -8,7 +8,12 @@ import pytest
 
 from geojax.datasets import Dataset, load
 
-FOLDERS = {"nbody": "nbody_charged", "furniture": "shapes_furniture"}
+FOLDERS = {
+    "nbody": "nbody_charged",
+    "furniture": "shapes_furniture",
+    "flla": "flla_formation_energy",
+    "perov5": "perov5_carbon24",
+}
 
 
 @pytest.fixture(scope="session")

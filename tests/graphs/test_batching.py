@@ -232,10 +232,24 @@ def test_labels_and_edges_in_place_of_the_own_ones():
     assert np.bincount(nearest.receivers).max() == 1
 
 
-def test_hessians_stay_out_of_batches():
-    s = structure(2).replace(properties=Properties(energy=1.0, hessian=np.zeros((3, 3, 3, 3))))
-    batch = pad([sample(s, CUTOFF)], Budget(5, 40, 2))
-    assert list(leaves(batch.labels)) == ["energy"]
+def test_hessians_are_rows_of_the_largest_size_and_known_where_they_are_real():
+    rng = np.random.default_rng(0)
+    hessians = {n: rng.normal(size=(n, 3, n, 3)) for n in (2, 3)}
+    made = [structure(n - 1).replace(properties=Properties(hessian=hessians[n])) for n in (2, 3)]
+    made.insert(1, structure(3).replace(properties=Properties(energy=1.0)))  # four atoms
+    held = store([sample(s, CUTOFF) for s in made], np.float64)
+    assert held.batch.labels.hessian.shape == (9, 4, 3, 3)
+    ids = np.array([2, 1, -1, 0], np.int32)
+    batch = take(held, ids, Budget(11, 90, 5), np)
+    rows, known = batch.labels.hessian, batch.masks.hessian
+    np.testing.assert_array_equal(rows[:3, :3], hessians[3].transpose(0, 2, 1, 3))
+    np.testing.assert_array_equal(rows[7:9, :2], hessians[2].transpose(0, 2, 1, 3))
+    expected = np.zeros((11, 4), bool)
+    expected[:3, :3] = expected[7:9, :2] = True
+    np.testing.assert_array_equal(known, expected)
+    assert not rows[~known].any()
+    more = store([sample(s, CUTOFF) for s in made], hessian_slots=6)
+    assert more.batch.masks.hessian.shape == (9, 6)
 
 
 def test_structures_without_any_edge_batch_as_well():

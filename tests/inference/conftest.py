@@ -9,7 +9,7 @@ import pytest
 
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.model import Card, Model
-from geojax.networks import EGNN
+from geojax.networks import EGNN, HIP, NequIP
 from geojax.potential import Output
 
 CELL = np.array([[4.1, 0.3, 0.0], [0.2, 4.4, 0.5], [-0.4, 0.1, 3.9]])
@@ -26,6 +26,21 @@ def crystal(seed: int = 0) -> Structure:
     places = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) @ CELL
     places = places + 0.1 * rng.normal(size=(4, 3))
     return Structure(places, np.array([6, 1, 6, 1]), CELL, (True, True, True))
+
+
+@pytest.fixture(scope="session")
+def hessian_model() -> Model:
+    """Of energies and direct Hessians, float64."""
+    known = {"elements": (1, 6), "average_neighbors": 3.0}
+    backbone = NequIP(cutoff=3.0, channels=2, lmax=2, layers=1, parity=False, **known)
+    network = HIP(backbone=backbone, cutoff=4.0, channels=2, n_basis=3, radial_width=4)
+    graph = pad([sample(molecule(), 4.0)], Budget(6, 32, 2)).graph
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.tree.map(jnp.asarray, graph))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape), shapes)
+    outputs = (Output(), Output("hessian", scale=5.0))
+    card = Card(name="direct", outputs=outputs, elements=(1, 6), forces=True, dtype="float64")
+    return Model(network, params, card)
 
 
 @pytest.fixture(scope="session")

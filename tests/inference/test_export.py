@@ -52,6 +52,17 @@ def test_an_expired_file_is_refused_and_written_again_from_its_weights(energy_mo
         assert a.read("vectors.safetensors") == b.read("vectors.safetensors")
 
 
+@pytest.mark.slow
+def test_direct_hessians_stay_behind_and_the_rest_is_exported(hessian_model, tmp_path):
+    path = export(hessian_model, tmp_path / "x.geojax", platforms=["cpu"])
+    artifact = open_artifact(path)
+    (found,), (want,) = artifact([molecule(4)]), predict(hessian_model, [molecule(4)])
+    assert found.hessian is None and want.hessian is not None
+    np.testing.assert_allclose(found.forces, want.forces, atol=1e-10)
+    with pytest.raises(ValueError, match="a Hessian needs the model; use geojax.load"):
+        artifact([molecule(4)], ["hessian"])
+
+
 def test_a_network_that_changed_since_is_not_written(energy_model, tmp_path, monkeypatch):
     path = export(energy_model(), tmp_path / "x.geojax", platforms=["cpu"])
     before = path.read_bytes()

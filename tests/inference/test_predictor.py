@@ -73,6 +73,35 @@ def test_hessians_are_symmetric_derivatives_of_forces(energy_model):
     np.testing.assert_allclose(found.hessian[1, 2], -(up - down) / 2e-5, rtol=1e-5, atol=1e-7)
 
 
+def test_direct_hessians_are_the_heads_and_others_derivatives(hessian_model):
+    """And those of a batch are those of its structures one by one."""
+    structures = [molecule(n, n) for n in (4, 2, 5)]
+    found = predict(hessian_model, structures)
+    (alone,) = predict(hessian_model, structures[2:], ["hessian"])
+    assert [f.hessian.shape for f in found] == [(n, 3, n, 3) for n in (4, 2, 5)]
+    assert found[0].forces is not None and alone.energy is None
+    np.testing.assert_allclose(found[2].hessian, alone.hessian, atol=1e-12)
+    for f in found:
+        np.testing.assert_array_equal(f.hessian, f.hessian.transpose(2, 3, 0, 1))
+    with jax.enable_x64(True):
+        graph = pad([sample(structures[2], 4.0)], Budget(6, 32, 2), np.float64).graph
+        graph = jax.tree.map(jnp.asarray, graph)
+        network = hessian_model.network
+        run = jax.jit(lambda params, graph: network.apply(params, graph, method="hessian"))
+        rows = run(hessian_model.params, graph)
+    rows = np.asarray(rows)[:5, :5].transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(5 * rows, alone.hessian, atol=1e-12)
+    assert np.abs(alone.hessian).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_without_its_output_the_hessian_is_that_of_the_energy(hessian_model):
+    plain = hessian_model.replace_card(outputs=hessian_model.card.outputs[:1])
+    (derived,) = predict(plain, [molecule(4)], ["hessian"])
+    (direct,) = predict(hessian_model, [molecule(4)], ["hessian"])
+    assert np.abs(derived.hessian - direct.hessian).max() > 1e-3
+
+
 def test_unknown_elements_properties_and_things_are_refused(energy_model):
     gold = Structure(np.zeros((1, 3)), np.array([79]))
     with pytest.raises(ValueError, match="Au"):

@@ -20,6 +20,28 @@ def test_r_max_is_the_cutoff():
     assert from_table({"name": "egnn", "r_max": 4.5}).cutoff == 4.5
 
 
+def test_a_network_inside_a_network_is_a_table_inside_a_table():
+    inner = {"name": "nequip", "r_max": 3.0, "lmax": 2, "channels": [4, 2, 2]}
+    network = from_table({"name": "hip", "cutoff": 6.0, "channels": 2, "backbone": inner})
+    assert network.backbone.cutoff == 3.0 and network.backbone.channels == (4, 2, 2)
+    table = to_table(network)
+    assert table["backbone"]["name"] == "nequip" and from_table(table) == network
+    with pytest.raises(KeyError, match="'nequip' has no 'lmx'; did you mean 'lmax'"):
+        from_table({"name": "hip", "backbone": {"name": "nequip", "lmx": 2}})
+
+
+def test_a_network_inside_is_fitted_to_the_edges_that_it_reads():
+    line = Structure(np.outer(np.arange(4.0), np.eye(3)[0]), np.array([1, 1, 8, 1]))
+    inner = {"name": "nequip", "cutoff": 1.5, "lmax": 2}
+    network = from_table({"name": "hip", "cutoff": 9.0, "backbone": inner})
+    for slots in (None, 5):
+        fitted = fit_to_data(network, [sample(line, 9.0, slots=slots)])
+        assert fitted.backbone.average_neighbors == 1.5
+        assert fitted.backbone.elements == (1, 8)
+    kept = from_table({"name": "hip", "backbone": inner | {"elements": [1, 6, 8]}})
+    assert fit_to_data(kept, [sample(line, 9.0)]).backbone.elements == (1, 6, 8)
+
+
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from geojax.graphs import Properties, Structure, sample
 from geojax.training.chunks import Chunks
 
 
@@ -22,6 +23,23 @@ def test_a_limit_makes_chunks_of_one_shape_that_hold_each_structure_once(problem
     assert shapes[0] == shapes[1]
     taken = sum(x.nbytes for i in range(2) for x in jax.tree.leaves(chunks[i]))
     assert taken < 1.5 * size
+
+
+def test_hessians_of_all_chunks_have_as_many_slots():
+    sizes = (2, 5, 3, 3)
+    labels = [Properties(hessian=np.ones((n, 3, n, 3))) for n in sizes]
+    train = [
+        sample(
+            Structure(1.5 * np.arange(15.0).reshape(5, 3)[:n], np.ones(n, int), properties=p), 9.0
+        )
+        for n, p in zip(sizes, labels, strict=True)
+    ]
+    size = sum(x.nbytes for s in train for x in jax.tree.leaves(s)) / 2
+    chunks = Chunks(train, limit=size)
+    shapes = [jax.tree.map(np.shape, chunks[i]) for i in range(len(chunks))]
+    assert len(chunks) == 2 and shapes[0] == shapes[1]
+    assert shapes[0].batch.masks.hessian[1] == 5
+    assert sum(chunks[i].batch.masks.hessian.sum() for i in range(2)) == sum(n * n for n in sizes)
 
 
 def test_a_chunk_holds_what_its_structures_hold(problem):

@@ -9,6 +9,7 @@ from geojax.graphs import Budget, Properties, Structure, pad, sample
 from geojax.training.losses import (
     LOSSES,
     Term,
+    sum_name,
     term_sums,
     terms_from_table,
     weight_at,
@@ -26,7 +27,7 @@ def batch_of(*labels: Properties):
     return jax.tree.map(jnp.asarray, batch)
 
 
-@pytest.mark.parametrize("kind", [k for k in LOSSES if k != "cross-entropy"])
+@pytest.mark.parametrize("kind", [k for k in LOSSES if k not in ("cross-entropy", "eigenpairs")])
 def test_losses_equal_numpy(kind):
     rng = np.random.default_rng(1)
     known = [Properties(forces=rng.normal(size=(n, 3))) for n in (2, 3)]
@@ -73,6 +74,72 @@ def test_cross_entropy_of_classes():
     np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
+def hessians(seed: int):
+    """Symmetric, of two and of three nodes."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.normal(size=(3 * n, 3 * n)) for n in (2, 3)]
+    return [m + m.T for m in drawn]
+
+
+def rows_of(matrices) -> jax.Array:
+    """As a network gives them, for the eight nodes of the batch and four slots."""
+    rows, first = np.zeros((8, 4, 3, 3), np.float32), 0
+    for m in matrices:
+        n = len(m) // 3
+        rows[first : first + n, :n] = m.reshape(n, 3, n, 3).transpose(0, 2, 1, 3)
+        first += n
+    return jnp.asarray(rows)
+
+
+def labels_of(matrices) -> list[Properties]:
+    sizes = [len(m) // 3 for m in matrices]
+    return [Properties(hessian=m.reshape(n, 3, n, 3)) for m, n in zip(matrices, sizes, strict=True)]
+
+
+def test_hessians_count_entry_by_entry():
+    label, guess = hessians(0), hessians(1)
+    terms = [Term("hessian", kind="mae")]
+    sums = term_sums(Properties(hessian=rows_of(guess)), batch_of(*labels_of(label)), terms)
+    total, count = sums["hessian"]
+    assert count == 2**2 + 3**2
+    error = np.concatenate([np.abs(a - b).ravel() for a, b in zip(label, guess, strict=True)])
+    np.testing.assert_allclose(total / count, error.mean(), rtol=1e-5)
+
+
+def test_eigenpairs_are_those_of_the_label_and_padding_has_none():
+    label, guess = hessians(0), hessians(1)
+    term = Term("hessian", kind="eigenpairs", pairs=7)
+    batch = batch_of(*labels_of(label))
+    total, count = term_sums(Properties(hessian=rows_of(guess)), batch, [term])[sum_name(term)]
+    by_hand = []
+    for a, b in zip(label, guess, strict=True):
+        values, vectors = np.linalg.eigh(a)
+        values, vectors = values[:7], vectors[:, :7]
+        by_hand.append(np.abs(vectors.T @ b @ vectors - np.diag(values)).mean())
+    assert count == 2
+    np.testing.assert_allclose(total, sum(by_hand), rtol=2e-3)
+    (one,) = labels_of(label)[1:]
+    partly = batch_of(Properties(), one)
+    total, count = term_sums(Properties(hessian=rows_of(guess)), partly, [term])[sum_name(term)]
+    assert count == 1
+    np.testing.assert_allclose(total, by_hand[1], rtol=2e-3)
+    exact = term_sums(Properties(hessian=rows_of(label)), batch, [term])[sum_name(term)]
+    assert exact[0] < 1e-2
+
+
+def test_gradients_of_eigenpairs_are_finite_where_eigenvalues_are_equal():
+    label = [np.eye(6), np.zeros((9, 9))]
+    batch, term = batch_of(*labels_of(label)), Term("hessian", kind="eigenpairs")
+    loss = lambda rows: term_sums(Properties(hessian=rows), batch, [term])[sum_name(term)][0]
+    assert np.isfinite(jax.grad(loss)(rows_of(hessians(1)))).all()
+
+
+def test_predicted_rows_have_a_place_for_every_label():
+    guess = Properties(hessian=rows_of(hessians(1))[:, :2])
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        term_sums(guess, batch_of(*labels_of(hessians(0))), [Term("hessian")])
+
+
 def test_weights_follow_their_schedule():
     weight = ((10.0, 1.0), (20.0, 3.0))
     values = [float(weight_at(weight, jnp.float32(e))) for e in (0, 10, 15, 20, 99)]
@@ -86,6 +153,8 @@ def test_terms_from_a_table():
     terms = terms_from_table({"energy": 1, "forces": {"weight": [[0, 1], [5, 9]], "kind": "mae"}})
     assert terms[0] == Term("energy", 1, per_atom=True)
     assert terms[1] == Term("forces", ((0, 1), (5, 9)), "mae")
+    pair = terms_from_table({"hessian": [{"kind": "mae"}, {"kind": "eigenpairs", "weight": 0.1}]})
+    assert [sum_name(term) for term in pair] == ["hessian", "hessian.eigenpairs"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +164,8 @@ def test_terms_from_a_table():
         ({"energy": {"wieght": 1}}, KeyError, "weight"),
         ({"energy": {"kind": "mea"}}, KeyError, "mae"),
         ({"enregy": 1}, KeyError, "enregy"),
+        ({"forces": {"kind": "eigenpairs"}}, ValueError, "those of a Hessian"),
+        ({"hessian": [{"kind": "mae"}, {"kind": "mse"}]}, ValueError, "two of 'hessian'"),
     ],
 )
 def test_bad_tables_are_refused(table, error, message):

@@ -1,6 +1,7 @@
 """From data to a model: its card, resuming by the same call, other labels, and what is refused."""
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ from rich.console import Console
 
 from geojax.datasets import Dataset, fingerprint, load
 from geojax.graphs import Properties, Structure
+from geojax.inference import predict
+from geojax.metrics import compare
 from geojax.model import Model
-from geojax.networks import EGNN
+from geojax.networks import EGNN, HIP, NequIP
 from geojax.potential import Output
 from geojax.training import loop
 from geojax.training.loop import Options
@@ -26,8 +29,7 @@ from geojax.training.train import train
 from tests.training.conftest import springs
 
 NETWORK = EGNN(cutoff=6.0, channels=4, layers=1)
-QUIET = Console(quiet=True)
-ENERGIES = {1: -10.0, 8: -400.0}
+QUIET, ENERGIES = Console(quiet=True), {1: -10.0, 8: -400.0}
 
 
 def with_energies(structures: list[Structure]) -> tuple[Structure, ...]:
@@ -52,6 +54,46 @@ DATA = Dataset(
     test=(URANIUM,),  # whatever looks at it has to say that it does not know the element
     card={"licence": "none needed", "level": "exact", "E0s": ENERGIES, "private": "x"},
 )
+
+
+@pytest.mark.slow
+def test_hessians_are_trained_on_beside_energies_and_forces(tmp_path):
+    """Slots for the largest structure, which is in the validation set; scale from the labels."""
+    parts = {"train": springs(12, sizes=(2, 3)), "valid": springs(4, seed=1, sizes=(3, 4))}
+    known = {part: tuple(with_hessian(s) for s in found) for part, found in parts.items()}
+    data = Dataset("springs", **known)
+    backbone = NequIP(cutoff=6.0, channels=4, lmax=2, layers=1, parity=False, radial_width=8)
+    network = HIP(backbone=backbone, cutoff=6.0, channels=4, n_basis=6, radial_width=16)
+    outputs = [Output(), Output("hessian")]
+    more = {"network": network, "outputs": outputs, "E0s": "ridge", "folder": tmp_path}
+    model = run(data, epochs=200, learning_rate=0.02, **more)
+    output = model.card.outputs[1]
+    every = np.concatenate([s.properties.hessian.ravel() for s in data.train])
+    np.testing.assert_allclose(output.scale, np.sqrt(np.mean(every**2)))
+    assert output.slots is None and output.shift == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["valid.hessian.mae"] for line in lines]
+    assert min(errors) < 0.6 * errors[0]
+    assert {"energy", "forces", "hessian"} == {t["property"] for t in model.card.training["loss"]}
+    found = predict(model, data.valid)
+    np.testing.assert_allclose(
+        compare(found, data.valid)["hessian.mae"],
+        model.card.metrics["valid.hessian.mae"],
+        rtol=1e-3,
+    )
+
+
+def with_hessian(structure: Structure) -> Structure:
+    """With that of E = sum over pairs of (r - 1)² / 2."""
+    x, n = structure.positions, len(structure)
+    hessian = np.zeros((n, 3, n, 3))
+    for i, j in itertools.permutations(range(n), 2):
+        r = np.linalg.norm(x[i] - x[j])
+        along = np.outer(x[i] - x[j], x[i] - x[j]) / r**2
+        block = along + (1 - 1 / r) * (np.eye(3) - along)
+        hessian[i, :, j] -= block
+        hessian[i, :, i] += block
+    return structure.replace(properties=structure.properties._replace(hessian=hessian))
 
 
 def run(data: Dataset = DATA, network=NETWORK, **options) -> Model:

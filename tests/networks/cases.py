@@ -1,0 +1,107 @@
+"""Small fields of each network, and what its promises are, for `test_contract`."""
+
+CUTOFF = 3.0
+
+# Networks in the frames of edges: one chiral with l = 2 and orders cut, two small that see no hand
+ESEN = {"channels": 4, "lmax": 2, "m_max": 1, "layers": 1, "hidden": 4, "edge_channels": 4}
+ESCN = {**ESEN, "lmax": 1, "chiral": False}
+EQUIFORMER = {**ESCN, "heads": 2, "alpha_channels": 4, "value_channels": 2, "ffn_channels": 4}
+STEERABLE = {"channels": 4, "lmax": 1, "layers": 2, "radial_width": 6}
+SE3T = {**STEERABLE, "layers": 1, "heads": 2, "divide": 2}
+ITERATIVE = {**STEERABLE, "layers": 1, "iterations": 2}
+MULTIVECTORS = {"channels": 3, "layers": 1, "blocks": 1}
+ALLEGRO = {"channels": 3, "two_body": (8, 6), "latent": (6,), "readout": (4,)}
+VECTORS = {"channels": 4, "layers": 2, "n_basis": 6}
+MATRICES = {"channels": 4, "layers": 1, "n_basis": 8}
+COMFORMER = {"channels": 6, "layers": 1, "n_basis": 8, "lattice_edges": False}
+WHOLE = {"layers": 2, "lattice_edges": True, "readout": "node"}
+ECOMFORMER = {**COMFORMER, "scalar_channels": 4, "tensor_channels": 2}
+LIE = {"channels": 6, "layers": 1, "heads": 2, "kernel_width": 3, "lifts": 4}
+GRID = {"channels": 6, "layers": 1, "orientations": 12, "degree": 2, "hidden": 6, "n_basis": 6}
+BACKBONE = {"name": "nequip", "cutoff": CUTOFF, "channels": 3, "lmax": 2, "layers": 1}
+BACKBONE |= {"radial_width": 6, "parity": False}
+HIP = {"backbone": BACKBONE, "channels": 3, "n_basis": 4, "radial_width": 6}
+# Small fields of each network, and more variants that keep the same promises.
+CASES: dict[str, dict[str, dict]] = {
+    "allegro": {
+        "": {**ALLEGRO, "lmax": 1},
+        "natural": {**ALLEGRO, "parity": False},
+        "chiral": {**ALLEGRO, "parity": False, "chiral": True},
+    },
+    "cgenn": {"": MULTIVECTORS, "deep": {**MULTIVECTORS, "layers": 2}},
+    "ecomformer": {"": ECOMFORMER, "whole": {**ECOMFORMER, **WHOLE}},
+    "equiformer-v2": {"": EQUIFORMER},
+    "escn": {"": ESCN},
+    "esen": {"": ESEN},
+    "egnn": {"": {"channels": 8, "layers": 2}},
+    "icomformer": {"": COMFORMER, "whole": {**COMFORMER, **WHOLE}},
+    "glgenn": {"": MULTIVECTORS},
+    "hip": {"": HIP},
+    "mace": {
+        "": {"channels": 3, "lmax": 1, "correlation": 2, "radial": (8,), "readout": 4},
+        "cubic": {"channels": 3, "lmax": 2, "radial": (8,), "readout": 4},
+        "gaunt": {"channels": 3, "lmax": 2, "radial": (8,), "readout": 4, "contraction": "gaunt"},
+    },
+    "nequip": {
+        "": {"channels": 4, "layers": 2, "radial_width": 8},
+        "natural": {"channels": (6, 4, 2), "lmax": 2, "layers": 2, "parity": False},
+        "chiral": {"channels": 4, "layers": 3, "parity": False, "chiral": True},
+    },
+    "iterative-se3-transformer": {"": ITERATIVE},
+    "lie-transformer": {
+        "": LIE,
+        "mlp": {**LIE, "combination": "mlp", "readout": "graph"},
+        "softmax": {**LIE, "normalization": "softmax"},
+        "translations": {**LIE, "lifts": 1},
+    },
+    "ponita": {
+        "": GRID,
+        "complete": {**GRID, "orientations": 6, "invariants": "complete"},
+        "smooth": {**GRID, "degree": 4, "invariants": "smooth", "layer_scale": 0.5},
+    },
+    "se3-transformer": {"": SE3T},
+    "painn": {"": VECTORS},
+    "segnn": {"": {"channels": 3, "layers": 1}},
+    "tensornet": {"": MATRICES},
+    "tfn": {"": STEERABLE},
+}
+# Fields with which the network puts out more than scalars.
+TENSORS = {
+    "allegro": {"irreps_out": "1o+2x0e+2e+1e", "lmax": 2},
+    "cgenn": {"irreps_out": "1o+2x0e+1e"},
+    "ecomformer": {"irreps_out": "1o+2x0e+2e"},
+    "equiformer-v2": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "chiral": False},
+    "escn": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "chiral": False},
+    "esen": {"irreps_out": "1o+2x0e+2e", "chiral": False},
+    "egnn": {"update_positions": True, "irreps_out": "2x0e+1o"},
+    "glgenn": {"irreps_out": "1o+2x0e+1e"},
+    "hip": {"irreps_out": "1o+2x0e+2e"},
+    "mace": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "lmax_hidden": 2},
+    "nequip": {"irreps_out": "1o+2x0e+2e+1e", "lmax": 2},
+    "iterative-se3-transformer": {"irreps_out": "2x0e+2e+2x1o", "lmax": 2},
+    "lie-transformer": {"irreps_out": "1o+2x0e+2e"},
+    "ponita": {"irreps_out": "1o+2x0e+2e"},
+    "se3-transformer": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "relative": "add"},
+    "painn": {"irreps_out": "1o+2x0e"},
+    "segnn": {"irreps_out": "1o+2x0e+2e"},
+    "tensornet": {"irreps_out": "1o+2x0e+2e"},
+    "tfn": {"irreps_out": "1o+2x0e+2e", "lmax": 2},
+}
+# Biases: its nodes have an energy of their own, which the E0s absorb.
+NOT_ZERO_ALONE = {"equiformer-v2", "escn", "esen", "egnn", "tfn", "se3-transformer"} | {
+    "iterative-se3-transformer",
+    "lie-transformer",
+    "ponita",
+    "cgenn",
+    "glgenn",
+    "painn",
+    "segnn",
+    "tensornet",
+    "icomformer",
+    "ecomformer",
+}
+# Tells mirror images apart by the lattice, which a molecule has not; see test_icomformer.
+CHIRAL_CRYSTALS = {"icomformer"}
+# Exactly equivariant under their `symmetries` alone. With small parameters, as at the start, other
+# rotations change forces by up to this share of the largest; with more orientations, by less.
+APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
