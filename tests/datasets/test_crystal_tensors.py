@@ -80,7 +80,7 @@ def test_uniaxial_tensors_have_the_axis_of_their_crystal(real):
 
 
 def test_large_tensors_may_be_left_out(real):
-    data = real("crystal_tensors", largest=40.0)
+    data = real("crystal-tensors", largest=40.0)
     mean = [float(s.properties.targets["dielectric"][0]) / 3**0.5 for s in data.train]
     assert max(mean) <= 40 and len(data.train) < 676
 
