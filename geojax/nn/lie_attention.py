@@ -126,8 +126,8 @@ class HeadMLP(nn.Module):
     shared: bool = True  # all heads read the same numbers
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n head width"]:
-        """Of shared numbers, or of `[..., head, d]`."""
+    def __call__(self, x: Float[Array, "*m d"]) -> Float[Array, "*n head width"]:
+        """Of `[..., d]`, shared numbers, or of `[..., head, d]`."""
         for i, width in enumerate(self.widths):
             fan_in = x.shape[-1]
             start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=0)
