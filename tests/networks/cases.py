@@ -51,7 +51,8 @@ CASES: dict[str, dict[str, dict]] = {
     "lie-transformer": {
         "": LIE,
         "mlp": {**LIE, "combination": "mlp", "readout": "graph"},
-        "softmax": {**LIE, "normalization": "softmax"},
+        # Of larger heads, with parameters as large as these, it picks one: forces are all rounding.
+        "softmax": {**LIE, "channels": 4, "heads": 4, "normalization": "softmax"},
         "translations": {**LIE, "lifts": 1},
     },
     "ponita": {
