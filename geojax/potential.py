@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from geojax.arrays import safe_norm
 from geojax.graphs import (
+    POOLS,
     Graph,
     Properties,
     degree,
@@ -25,6 +26,7 @@ from geojax.graphs import (
     graph_mask,
     graph_of_nodes,
     node_mask,
+    pool,
     to_receivers,
     volumes,
 )
@@ -33,13 +35,11 @@ __all__ = [
     "Output",
     "dense_hessian",
     "hessian_vector_product",
-    "pool",
     "predict_fn",
     "with_derivatives",
 ]
 
 Energies = Callable[[Any, Graph], tuple[Float[Array, "node"], Any]]
-POOLS = ("sum", "mean", "max")
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,6 @@ class Output:
             )
         object.__setattr__(self, "irreps", "")
         object.__setattr__(self, "unit", "eV/Å²" if self.unit == "eV" else self.unit)
-
-
-def pool(x: Float[Array, "node d"], graph: Graph, how: str = "sum") -> Float[Array, "graph d"]:
-    """The sum, mean or maximum over the nodes of each graph; zero for padding graphs."""
-    real = node_mask(graph)[:, None]
-    index, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
-    if how == "max":
-        low = jnp.finfo(x.dtype).min
-        top = jax.ops.segment_max(jnp.where(real, x, low), index, n_graph, indices_are_sorted=True)
-        return jnp.where(graph_mask(graph)[:, None], top, 0)
-    total = jax.ops.segment_sum(jnp.where(real, x, 0), index, n_graph, indices_are_sorted=True)
-    if how == "sum":
-        return total
-    return total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]
 
 
 def with_derivatives(

@@ -51,12 +51,19 @@ def test_list_names_what_is_registered():
         (("certify", "no-such-model"), "no-such-model"),
     ],
 )
-def test_bad_input_ends_with_its_message_and_code_2(arguments, message):
-    found = subprocess.run(
-        [sys.executable, "-m", "geojax", *arguments], capture_output=True, text=True
-    )
+def test_bad_input_ends_with_its_message_and_code_2(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["geojax", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_input_leaves_no_traceback():
+    command = [sys.executable, "-m", "geojax", "train", "no-such-file.toml"]
+    found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 2
-    assert message in found.stderr and "Traceback" not in found.stderr
+    assert "no-such-file.toml" in found.stderr and "Traceback" not in found.stderr
 
 
 def test_the_road_of_a_model(tmp_path: Path):

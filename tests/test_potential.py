@@ -12,7 +12,6 @@ from geojax.potential import (
     Output,
     dense_hessian,
     hessian_vector_product,
-    pool,
     predict_fn,
 )
 
@@ -121,20 +120,6 @@ class Columns:
 
     def apply(self, params, graph):
         return IrrepsArray(self.irreps_out, self.values * params)
-
-
-@pytest.mark.parametrize("how", ["sum", "mean", "max"])
-def test_pooling_is_over_real_nodes_of_each_graph(how):
-    sizes = (2, 3)
-    structures = [Structure(RNG.normal(size=(n, 3)), np.ones(n, int)) for n in sizes]
-    graph = pad([sample(s, 9.0) for s in structures], Budget(8, 16, 4)).graph
-    graph = jax.tree.map(jnp.asarray, graph)
-    x = jnp.asarray(RNG.normal(size=(8, 2)), jnp.float32)
-    pooled = pool(x, graph, how)
-    by_hand = [getattr(x[:2], how)(0), getattr(x[2:5], how)(0)]
-    np.testing.assert_allclose(pooled[:2], by_hand, rtol=1e-6)
-    if how != "max":
-        assert not np.asarray(pooled[2]).any()
 
 
 def test_outputs_take_slices_in_order():

@@ -21,10 +21,11 @@ from geojax.graphs import (
     is_per_node,
     leaves,
     pad,
+    pool,
     whole_hessian,
 )
 from geojax.model import Model
-from geojax.potential import pool, predict_fn
+from geojax.potential import predict_fn
 
 __all__ = ["Probe", "Programs", "Values", "round_up", "sizes"]
 

@@ -34,6 +34,7 @@ from geojax.graphs.messages import (
     to_receivers,
 )
 from geojax.graphs.neighbors import Edges, neighbor_list
+from geojax.graphs.pooling import POOLS, centered, pool
 from geojax.graphs.structure import (
     Properties,
     Structure,
@@ -44,6 +45,7 @@ from geojax.graphs.structure import (
 )
 
 __all__ = [
+    "POOLS",
     "Batch",
     "Budget",
     "Edges",
@@ -53,6 +55,7 @@ __all__ = [
     "Store",
     "Structure",
     "block_rows",
+    "centered",
     "degree",
     "edge_vectors",
     "from_receivers",
@@ -69,6 +72,7 @@ __all__ = [
     "neighbor_list",
     "node_mask",
     "pad",
+    "pool",
     "replace_leaves",
     "sample",
     "slot_nodes",

@@ -17,7 +17,6 @@ from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from e3nn_jax import IrrepsArray
 from jaxtyping import Array, Float
@@ -26,11 +25,11 @@ from geojax.arrays import safe_norm
 from geojax.clifford import cl, embed
 from geojax.graphs import (
     Graph,
+    centered,
     degree,
     edge_vectors,
     from_receivers,
     from_senders,
-    graph_of_nodes,
     to_receivers,
 )
 from geojax.networks.network import NETWORKS
@@ -141,7 +140,7 @@ class CGENN(nn.Module):
         scalars = node_scalars(graph, self.elements, self.scalars)
         vectors = node_vectors(graph, self.vectors)
         if math.isinf(self.cutoff):
-            vectors = jnp.concatenate([centred(graph)[..., None], vectors], -1)
+            vectors = jnp.concatenate([centered(graph)[..., None], vectors], -1)
         grades = [embed(scalars[:, None, :], SPACE, 0), embed(vectors, SPACE, 1)]
         return jnp.concatenate(grades, -1)
 
@@ -159,11 +158,3 @@ class CGENN(nn.Module):
         if math.isinf(self.cutoff):
             return jnp.maximum(degree(graph, envelope.dtype), 1)[:, None, None]
         return jnp.full((1, 1, 1), self.average_neighbors or 1.0, envelope.dtype)
-
-
-def centred(graph: Graph) -> Float[Array, "node 3"]:
-    """Positions relative to the mean of their graph."""
-    x, graphs = graph.nodes["positions"], graph_of_nodes(graph)
-    total = jax.ops.segment_sum(x, graphs, graph.n_node.shape[0], indices_are_sorted=True)
-    mean = total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]
-    return x - mean[graphs]

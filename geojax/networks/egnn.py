@@ -17,7 +17,6 @@ import math
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from e3nn_jax import Irrep, Irreps, IrrepsArray
 from jaxtyping import Array, Float
@@ -30,11 +29,11 @@ from geojax.graphs import (
     from_receivers,
     from_senders,
     graph_of_nodes,
-    node_mask,
+    pool,
     to_receivers,
 )
 from geojax.networks.network import NETWORKS
-from geojax.nn import Affine
+from geojax.nn import Affine, polynomial_envelope
 
 __all__ = ["EGNN"]
 
@@ -185,8 +184,7 @@ class EGNN(nn.Module):
     def _envelope(self, vectors: Array) -> Float[Array, "edge 1"] | None:
         if math.isinf(self.cutoff) or self.nearest is not None:
             return None
-        x = jnp.minimum(safe_norm(vectors) / self.cutoff, 1)[:, None]
-        return 1 - x**3 * (10 - x * (15 - 6 * x))
+        return polynomial_envelope(safe_norm(vectors), self.cutoff, 3)[:, None]
 
     def _neighbors(self, graph: Graph, h: Array) -> Float[Array, "#node 1"]:
         if math.isinf(self.cutoff) or self.nearest is not None:
@@ -197,9 +195,6 @@ class EGNN(nn.Module):
         h = nn.silu(Affine(self.channels, name="readout_0")(h))
         if self.readout == "node":
             return Affine(width, name="output")(h)
-        real = node_mask(graph)[:, None]
-        graphs, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
-        h = jnp.where(real, Affine(self.channels, name="readout_1")(h), 0)
-        total = jax.ops.segment_sum(h, graphs, n_graph, indices_are_sorted=True)
+        total = pool(Affine(self.channels, name="readout_1")(h), graph)
         total = nn.silu(Affine(self.channels, name="graph_0")(total))
-        return Affine(width, name="output")(total)[graphs]
+        return Affine(width, name="output")(total)[graph_of_nodes(graph)]

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from e3nn_jax import Irrep, IrrepsArray
@@ -27,7 +26,7 @@ from jaxtyping import Array, Float
 
 from geojax import so3
 from geojax.arrays import safe_norm
-from geojax.graphs import Graph, degree, edge_vectors, graph_of_nodes
+from geojax.graphs import Graph, degree, edge_vectors, graph_of_nodes, pool
 from geojax.networks.network import NETWORKS
 from geojax.nn import (
     Affine,
@@ -35,6 +34,7 @@ from geojax.nn import (
     LieAttention,
     Lift,
     Pairs,
+    Perceptron,
     in_order,
     irrep,
     lift_of,
@@ -53,19 +53,6 @@ __all__ = ["LieTransformer"]
 LMAX = 2  # of outputs
 
 
-class Steps(nn.Module):
-    """SiLU and an affine layer, for each width."""
-
-    widths: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*n channel"]) -> Float[Array, "*n width"]:
-        """Of the last axis."""
-        for i, width in enumerate(self.widths):
-            x = Affine(width, name=f"affine_{i}")(nn.silu(x))
-        return x
-
-
 READOUTS: Registry[Callable] = Registry("readout")
 
 
@@ -79,9 +66,7 @@ def of_nodes(h: Float[Array, "node channel"], graph: Graph) -> Float[Array, "nod
 @READOUTS.register("graph")
 def of_graphs(h: Float[Array, "node channel"], graph: Graph) -> Float[Array, "node channel"]:
     """The mean over the nodes of a graph, at each of them."""
-    graphs = graph_of_nodes(graph)
-    total = jax.ops.segment_sum(h, graphs, graph.n_node.shape[0], indices_are_sorted=True)
-    return (total / jnp.maximum(graph.n_node, 1).astype(h.dtype)[:, None])[graphs]
+    return pool(h, graph, "mean")[graph_of_nodes(graph)]
 
 
 @NETWORKS.register("lie-transformer")
@@ -170,17 +155,17 @@ class LieTransformer(nn.Module):
         blocks = self._tensors(tensors, f, lift) if tensors else {}
         if n_scalars:
             mean = READOUTS[self.readout](f.mean(1), graph)
-            blocks[irrep(0)] = self._head(n_scalars, "scalars")(mean)[:, None]
+            blocks[irrep(0)] = self._head(mean, n_scalars, "scalars")[:, None]
         return in_order(blocks, self.irreps_out)
 
-    def _head(self, width: int, name: str) -> Steps:
-        return Steps((self.channels, self.channels, width), name=name)
+    def _head(self, h: Float[Array, "*n channel"], width: int, name: str) -> Array:
+        return Perceptron((self.channels, self.channels, width), name=name)(nn.silu(h))
 
     def _tensors(
         self, tensors: dict[Irrep, int], f: Float[Array, "node k channel"], lift: Lift
     ) -> dict[Irrep, Float[Array, "node _ _"]]:
         """The mean over rotations R of what they make of tensors t_R: R t_R, where l = 1."""
-        columns = self._head(sum(i.dim * n for i, n in tensors.items()), "tensors")(f)
+        columns = self._head(f, sum(i.dim * n for i, n in tensors.items()), "tensors")
         turns = so3.wigner_d(jnp.asarray(lift.rotations, f.dtype), LMAX)
         blocks, start = {}, 0
         for item, n in tensors.items():

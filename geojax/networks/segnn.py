@@ -24,7 +24,6 @@ import math
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from e3nn_jax import Irreps, IrrepsArray
 from jaxtyping import Array, Float
@@ -33,11 +32,11 @@ from geojax import so3
 from geojax.arrays import safe_norm
 from geojax.graphs import (
     Graph,
+    centered,
     degree,
     edge_vectors,
     from_receivers,
     from_senders,
-    graph_of_nodes,
     to_receivers,
 )
 from geojax.networks.network import NETWORKS
@@ -266,9 +265,5 @@ class SEGNN(nn.Module):
         parts = [node_scalars(graph, self.elements, self.scalars, self.vectors)[:, None, :]]
         vectors = node_vectors(graph, self.vectors)
         if self.centered:
-            index = graph_of_nodes(graph)
-            x = graph.nodes["positions"]
-            total = jax.ops.segment_sum(x, index, graph.n_node.shape[0], indices_are_sorted=True)
-            mean = total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]
-            vectors = jnp.concatenate([vectors, (x - mean[index])[..., None]], -1)
+            vectors = jnp.concatenate([vectors, centered(graph)[..., None]], -1)
         return parts if vectors.shape[-1] == 0 else [*parts, vectors]

@@ -25,8 +25,7 @@ from geojax.nn.comformer import (
     inverse_length,
     is_smooth,
 )
-from geojax.nn.dense import MLP, Affine, Dense
-from geojax.nn.envelope import envelope
+from geojax.nn.dense import MLP, Affine, Dense, Perceptron
 from geojax.nn.feed_forward import (
     FEED_FORWARDS,
     FeedForward,
@@ -37,7 +36,7 @@ from geojax.nn.feed_forward import (
 )
 from geojax.nn.gate import gate, gate_widths
 from geojax.nn.hessian import HessianHead, acoustic_rows, assemble, blocks_of, couple_edges
-from geojax.nn.inputs import node_scalars, node_vectors
+from geojax.nn.inputs import node_scalars, node_vectors, one_hot_species
 from geojax.nn.lattice import shortest_vectors
 from geojax.nn.lie_attention import LieAttention, Lift, Pairs, lift_of, logarithms
 from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear
@@ -52,11 +51,11 @@ from geojax.nn.orientation_convolution import (
     OrientationConvolution,
 )
 from geojax.nn.orientations import grid_symmetries, orientation_grid, rotation_group
-from geojax.nn.perceptron import Perceptron
 from geojax.nn.radial import (
     RadialBasis,
     bessel,
     cosine_envelope,
+    envelope,
     exp_normal,
     gaussians,
     polynomial_envelope,
@@ -79,7 +78,6 @@ from geojax.nn.so2_convolution import (
     both_ends,
     sum_messages,
 )
-from geojax.nn.species import one_hot_species
 from geojax.nn.spherical_inputs import (
     EdgeDegree,
     EdgeInputs,

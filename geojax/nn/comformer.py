@@ -24,7 +24,7 @@ References:
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -39,7 +39,7 @@ from geojax.graphs import (
     from_senders,
     graph_of_edges,
     graph_of_nodes,
-    node_mask,
+    pool,
     to_receivers,
     volumes,
 )
@@ -234,16 +234,7 @@ class CrystalHead(nn.Module):
         if self.readout not in ("graph", "node"):
             raise ValueError(f"a readout is 'graph' or 'node'; got {self.readout!r}")
         if self.readout == "graph":
-            x = _means(x, graph)
+            x = pool(x, graph, "mean")
         x = nn.silu(Affine(x.shape[-1], name="hidden")(x))
         x = Affine(self.width, name="output")(x)
         return x[graph_of_nodes(graph)] if self.readout == "graph" else x
-
-
-def _means(x: Float[Array, "node channel"], graph: Graph) -> Float[Array, "graph channel"]:
-    """The mean over the nodes of each graph; zero for padding."""
-    kept: Any = jnp.where(node_mask(graph)[:, None], x, 0)
-    total = jax.ops.segment_sum(
-        kept, graph_of_nodes(graph), graph.n_node.shape[0], indices_are_sorted=True
-    )
-    return total / jnp.maximum(graph.n_node, 1).astype(x.dtype)[:, None]

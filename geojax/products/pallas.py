@@ -14,8 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas
-from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from geojax.products.cg import Coefficients, rows_of_target
@@ -65,6 +63,9 @@ def run(
     interpret: bool = False,
 ) -> Array:
     """dF/dtarget of this shape, as `edges.derivative` defines it; `interpret` for any device."""
+    from jax.experimental import pallas  # here: it takes half a second, which only GPUs need
+    from jax.experimental.pallas import triton
+
     names = tuple(name for name in form.arguments if name != target)
     channels = max(a.shape[-1] for a in operands[: len(names)])
     index = dict(zip(at_nodes, operands[len(names) :], strict=True))
@@ -92,6 +93,8 @@ def _kernel(
     *refs: Any,
 ) -> None:
     """One owner and one block of channels; `refs` are the operands of `run`, and the result."""
+    from jax.experimental import pallas
+
     owner, block = pallas.program_id(0), pallas.program_id(1)
     given = dict(zip(names, refs, strict=False))
     index = dict(zip(at_nodes, refs[len(names) :], strict=False))

@@ -11,6 +11,7 @@ from geojax.nn.radial import (
     RadialBasis,
     bessel,
     cosine_envelope,
+    envelope,
     exp_normal,
     gaussians,
     polynomial_envelope,
@@ -18,6 +19,7 @@ from geojax.nn.radial import (
 
 CUTOFF = 4.0
 R = np.linspace(0.1, 3.9, 20)
+THROUGH = np.linspace(0, 3, 301)
 
 
 def derivatives(function, r, count=3):
@@ -128,3 +130,22 @@ def test_trainable_frequencies_start_at_multiples_of_pi():
 def test_impossible_options_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones(2))
+
+
+def test_the_polynomial_of_power_three_stays_close_to_the_cosine(x64):
+    smooth, cosine = (np.asarray(envelope(jnp.asarray(THROUGH), 2.0, power)) for power in (3, 0))
+    x = np.minimum(THROUGH / 2, 1)
+    np.testing.assert_allclose(cosine, (np.cos(np.pi * x) + 1) / 2, atol=1e-15)
+    np.testing.assert_allclose(smooth, 1 - 10 * x**3 + 15 * x**4 - 6 * x**5, atol=1e-14)
+    assert 0.04 < np.abs(smooth - cosine).max() < 0.05
+
+
+def test_without_a_cutoff_the_polynomial_is_one_and_the_cosine_is_refused():
+    assert (envelope(jnp.asarray(THROUGH), np.inf, 6) == 1).all()
+    with pytest.raises(ValueError, match="finite cutoff"):
+        envelope(jnp.asarray(THROUGH), np.inf, 0)
+
+
+def test_negative_powers_are_refused():
+    with pytest.raises(ValueError, match="got -2; use 3"):
+        envelope(jnp.asarray(THROUGH), 1.0, -2)
