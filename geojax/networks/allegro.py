@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Mapping
-from math import inf, sqrt
+from math import sqrt
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ from geojax.nn import (
     counts,
     in_order,
     irrep,
+    neighbor_count,
     one_hot_species,
     polynomial_envelope,
 )
@@ -146,7 +147,7 @@ class Allegro(nn.Module):
                 reach, or `elements` or `average_neighbors` not known yet.
         """
         inside, wanted = self._irreps()
-        scale = 1 / sqrt(self._neighbors())
+        scale = 1 / sqrt(neighbor_count(self.average_neighbors))
         vectors = edge_vectors(graph)
         r = safe_norm(vectors)
         y = so3.harmonics(vectors, self.lmax)[..., None]
@@ -220,15 +221,6 @@ class Allegro(nn.Module):
                 f"irreps_out={self.irreps_out!r}; raise lmax, or set parity=True for pseudo-tensors"
             )
         return inside, wanted
-
-    def _neighbors(self) -> float:
-        if self.average_neighbors is None or not 0 < self.average_neighbors < inf:
-            raise ValueError(
-                "messages are divided by sqrt(average_neighbors); got "
-                f"{self.average_neighbors}; give the mean number of neighbours, or let fit_to_data "
-                "count them"
-            )
-        return self.average_neighbors
 
 
 def _tensors(blocks: Mapping[Irrep, Array]) -> Tensors:

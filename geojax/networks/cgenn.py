@@ -26,7 +26,6 @@ from geojax.clifford import cl, embed
 from geojax.graphs import (
     Graph,
     centered,
-    degree,
     edge_vectors,
     from_receivers,
     from_senders,
@@ -42,6 +41,7 @@ from geojax.nn import (
     node_scalars,
     node_vectors,
     polynomial_envelope,
+    sum_divisor,
 )
 
 __all__ = ["CGENN"]
@@ -117,7 +117,7 @@ class CGENN(nn.Module):
         vectors = edge_vectors(graph)
         envelope = polynomial_envelope(safe_norm(vectors), self.cutoff, self.envelope)
         edges = self._edges(graph, vectors)
-        neighbors = self._neighbors(graph, envelope)
+        neighbors = sum_divisor(graph, self.cutoff, self.average_neighbors)[..., None]
         linear = partial(MultivectorLinear, SPACE, bias=self.affine, modulo=self.modulo)
         h = linear(channels=self.channels, shared=self.affine, name="embedding")(self._nodes(graph))
         for i in range(self.layers):
@@ -153,8 +153,3 @@ class CGENN(nn.Module):
             product = from_receivers(charge, graph) * from_senders(charge, graph)
             parts.append(embed(product, SPACE, 0))
         return jnp.concatenate(parts, -1)
-
-    def _neighbors(self, graph: Graph, envelope: Array) -> Float[Array, "#node 1 1"]:
-        if math.isinf(self.cutoff):
-            return jnp.maximum(degree(graph, envelope.dtype), 1)[:, None, None]
-        return jnp.full((1, 1, 1), self.average_neighbors or 1.0, envelope.dtype)

@@ -24,7 +24,7 @@ from e3nn_jax import Irrep, IrrepsArray
 from jaxtyping import Array, Float
 
 from geojax import so3
-from geojax.graphs import Graph, degree, graph_of_nodes, volumes
+from geojax.graphs import Graph, graph_of_nodes, volumes
 from geojax.networks.network import NETWORKS
 from geojax.nn import (
     Affine,
@@ -41,9 +41,9 @@ from geojax.nn import (
     inverse_length,
     irrep,
     is_smooth,
-    neighbor_count,
     node_scalars,
     shortest_vectors,
+    sum_divisor,
 )
 
 __all__ = ["EComFormer"]
@@ -223,15 +223,12 @@ class EComFormer(nn.Module):
 
     def _neighbors(self, graph: Graph) -> Float[Array, "#node 1"]:
         """By how many messages the sums are divided."""
-        dtype = graph.nodes["positions"].dtype
-        if is_smooth(self.cutoff, self.nearest):
-            count = jnp.full((1, 1), neighbor_count(self.average_neighbors), dtype)
-        else:
-            count = degree(graph, dtype)[:, None]
+        smooth = is_smooth(self.cutoff, self.nearest)
+        count = sum_divisor(graph, self.cutoff if smooth else math.inf, self.average_neighbors)
         if self.lattice_edges:
-            crystal = (volumes(graph) > 0).astype(dtype)
+            crystal = (volumes(graph) > 0).astype(count.dtype)
             count = count + 6 * crystal[graph_of_nodes(graph)][:, None]
-        return jnp.maximum(count, 1)
+        return count
 
     def _outputs(
         self,

@@ -24,7 +24,6 @@ from jaxtyping import Array, Float
 from geojax.arrays import safe_norm, unit
 from geojax.graphs import (
     Graph,
-    degree,
     edge_vectors,
     from_receivers,
     from_senders,
@@ -33,7 +32,7 @@ from geojax.graphs import (
     to_receivers,
 )
 from geojax.networks.network import NETWORKS
-from geojax.nn import Affine, polynomial_envelope
+from geojax.nn import Affine, polynomial_envelope, sum_divisor
 
 __all__ = ["EGNN"]
 
@@ -134,7 +133,7 @@ class EGNN(nn.Module):
                 attributes,
                 envelope,
                 velocity,
-                self._neighbors(graph, h),
+                self._neighbors(graph),
                 graph,
             )
         parts = [self._scalars(h, n_scalars, graph)] if n_scalars else []
@@ -186,10 +185,9 @@ class EGNN(nn.Module):
             return None
         return polynomial_envelope(safe_norm(vectors), self.cutoff, 3)[:, None]
 
-    def _neighbors(self, graph: Graph, h: Array) -> Float[Array, "#node 1"]:
-        if math.isinf(self.cutoff) or self.nearest is not None:
-            return jnp.maximum(degree(graph, h.dtype), 1)[:, None]
-        return jnp.full((1, 1), self.average_neighbors or 1.0, h.dtype)
+    def _neighbors(self, graph: Graph) -> Float[Array, "#node 1"]:
+        cutoff = self.cutoff if self.nearest is None else math.inf
+        return sum_divisor(graph, cutoff, self.average_neighbors)
 
     def _scalars(self, h: Array, width: int, graph: Graph) -> Float[Array, "node _"]:
         h = nn.silu(Affine(self.channels, name="readout_0")(h))

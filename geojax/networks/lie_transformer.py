@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from geojax import so3
 from geojax.arrays import safe_norm
-from geojax.graphs import Graph, degree, edge_vectors, graph_of_nodes, pool
+from geojax.graphs import Graph, edge_vectors, graph_of_nodes, pool
 from geojax.networks.network import NETWORKS
 from geojax.nn import (
     Affine,
@@ -40,11 +40,11 @@ from geojax.nn import (
     lift_of,
     logarithms,
     natural_outputs,
-    neighbor_count,
     node_scalars,
     node_vectors,
     polynomial_envelope,
     rotation_group,
+    sum_divisor,
 )
 from geojax.registry import Registry
 
@@ -189,10 +189,7 @@ class LieTransformer(nn.Module):
     def _pairs(self, graph: Graph, lift: Lift) -> Pairs:
         to_sender = -edge_vectors(graph)
         factor = polynomial_envelope(safe_norm(to_sender), self.cutoff, self.envelope)
-        if math.isinf(self.cutoff):
-            count = 1 + degree(graph, to_sender.dtype)
-        else:  # their mean number: that of each node jumps
-            count = jnp.full((1,), 1 + neighbor_count(self.average_neighbors), to_sender.dtype)
+        count = 1 + sum_divisor(graph, self.cutoff, self.average_neighbors)
         return Pairs(
             logarithms(to_sender, lift),
             logarithms(jnp.zeros((1, 3), to_sender.dtype), lift),

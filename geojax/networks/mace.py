@@ -15,8 +15,6 @@ References:
     networks for fast and accurate force fields", NeurIPS 2022, https://arxiv.org/abs/2206.07697.
 """
 
-from math import inf
-
 import flax.linen as nn
 import jax.numpy as jnp
 from e3nn_jax import Irrep, IrrepsArray
@@ -37,6 +35,7 @@ from geojax.nn import (
     counts,
     in_order,
     irrep,
+    neighbor_count,
     one_hot_species,
     plan,
     weight_count,
@@ -157,7 +156,7 @@ class MACE(nn.Module):
                 self.correlation,
                 i > 0 or self.first_residual,
                 self.radial,
-                self._neighbors(),
+                neighbor_count(self.average_neighbors),
                 self.product,
                 self.contraction,
                 name=f"layer_{i}",
@@ -194,11 +193,3 @@ class MACE(nn.Module):
                 f"irreps_out={self.irreps_out!r}; raise lmax (MACE has no pseudo-tensors)"
             )
         return wanted
-
-    def _neighbors(self) -> float:
-        if self.average_neighbors is None or not 0 < self.average_neighbors < inf:
-            raise ValueError(
-                f"messages are divided by average_neighbors; got {self.average_neighbors}; give "
-                "the mean number of neighbours, or let fit_to_data count them"
-            )
-        return self.average_neighbors

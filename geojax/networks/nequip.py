@@ -37,6 +37,7 @@ from geojax.nn import (
     gate_widths,
     in_order,
     irrep,
+    neighbor_count,
     one_hot_species,
     plan,
     weight_count,
@@ -145,7 +146,7 @@ class NequIP(nn.Module):
                 self.chiral,
                 i > 0,
                 (self.radial_width,) * self.radial_layers,
-                self._neighbors(),
+                neighbor_count(self.average_neighbors),
                 self.product,
                 name=f"layer_{i}",
             )(x, y, waves, species, graph)
@@ -174,15 +175,6 @@ class NequIP(nn.Module):
                 f"irreps_out={self.irreps_out!r}; raise lmax, or set parity=True for pseudo-tensors"
             )
         return hidden, {i: n for i, n in hidden.items() if i in wanted}
-
-    def _neighbors(self) -> float:
-        if self.average_neighbors is None or not self.average_neighbors > 0:
-            raise ValueError(
-                "messages are divided by sqrt(average_neighbors); got "
-                f"{self.average_neighbors}; give the mean number of neighbours, or let fit_to_data "
-                "count them"
-            )
-        return self.average_neighbors
 
     def _readout(self, x: Blocks) -> IrrepsArray:
         """Two linear layers of each irrep, in the order of `irreps_out`."""

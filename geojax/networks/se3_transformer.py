@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from geojax.graphs import Graph
 from geojax.networks.network import NETWORKS
-from geojax.nn import MLP, Blocks, in_order, irrep
+from geojax.nn import MLP, Blocks, in_order, irrep, sum_divisor
 from geojax.nn.norm_nonlinearity import BiasedNorm, NormNonlinearity
 from geojax.nn.spherical_outputs import natural_outputs
 from geojax.nn.steerable_attention import SteerableAttention
@@ -32,7 +32,6 @@ from geojax.nn.steerable_convolution import (
     edge_envelope,
     node_blocks,
     steerable_edges,
-    sum_divisor,
 )
 from geojax.registry import did_you_mean
 

@@ -33,7 +33,6 @@ from geojax.arrays import safe_norm
 from geojax.graphs import (
     Graph,
     centered,
-    degree,
     edge_vectors,
     from_receivers,
     from_senders,
@@ -49,6 +48,7 @@ from geojax.nn import (
     node_scalars,
     node_vectors,
     polynomial_envelope,
+    sum_divisor,
 )
 from geojax.products import tensor_product
 
@@ -232,22 +232,12 @@ class SEGNN(nn.Module):
                 f"{top}; got irreps_out={self.irreps_out!r}; raise a degree, or take nequip for "
                 "pseudo-tensors"
             )
-        known = self.average_neighbors is not None and self.average_neighbors > 0
-        if math.isfinite(self.cutoff) and not known:
-            raise ValueError(
-                "under a finite cutoff sums of attributes are divided by average_neighbors; got "
-                f"{self.average_neighbors}; give the mean number of neighbours, or let fit_to_data "
-                "count them"
-            )
 
     def _node_attributes(
         self, of_edges: Float[Array, "edge m1"], factor: Float[Array, "edge"], graph: Graph
     ) -> Float[Array, "node m1"]:
         total = to_receivers(of_edges * factor[:, None], graph)
-        if self.average_neighbors is None or math.isinf(self.cutoff):
-            a = total / jnp.maximum(degree(graph, total.dtype), 1)[:, None]
-        else:
-            a = total / self.average_neighbors
+        a = total / sum_divisor(graph, self.cutoff, self.average_neighbors)
         given = node_vectors(graph, self.vectors)
         for i in range(len(self.vectors)):
             a = a + attributes(given[..., i], self.lmax_attributes)

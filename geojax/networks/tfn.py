@@ -20,7 +20,7 @@ from e3nn_jax import IrrepsArray
 
 from geojax.graphs import Graph
 from geojax.networks.network import NETWORKS
-from geojax.nn import MLP, in_order, irrep
+from geojax.nn import MLP, in_order, irrep, sum_divisor
 from geojax.nn.norm_nonlinearity import NormNonlinearity
 from geojax.nn.spherical_outputs import natural_outputs
 from geojax.nn.steerable_convolution import (
@@ -29,7 +29,6 @@ from geojax.nn.steerable_convolution import (
     edge_envelope,
     node_blocks,
     steerable_edges,
-    sum_divisor,
 )
 
 __all__ = ["TFN"]

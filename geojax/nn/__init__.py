@@ -40,7 +40,16 @@ from geojax.nn.inputs import node_scalars, node_vectors, one_hot_species
 from geojax.nn.lattice import shortest_vectors
 from geojax.nn.lie_attention import LieAttention, Lift, Pairs, lift_of, logarithms
 from geojax.nn.linear import Blocks, Linear, LinearBlocks, SpeciesLinear
-from geojax.nn.message import Part, convolve, convolve_blocks, irrep, plan, weight_count
+from geojax.nn.message import (
+    Part,
+    convolve,
+    convolve_blocks,
+    irrep,
+    neighbor_count,
+    plan,
+    sum_divisor,
+    weight_count,
+)
 from geojax.nn.nonlinearity import norm_activation, scalar_activation, sphere_activation
 from geojax.nn.norm import LayerNorm, RMSNorm, SeparableNorm
 from geojax.nn.norm_nonlinearity import BiasedNorm, NormNonlinearity
@@ -85,7 +94,6 @@ from geojax.nn.spherical_inputs import (
     NodeEmbedding,
     RadialNetwork,
     edge_inputs,
-    neighbor_count,
 )
 from geojax.nn.spherical_outputs import natural_outputs
 from geojax.nn.steerable import SteerableKernel
@@ -203,6 +211,7 @@ __all__ = [
     "scalar_activation",
     "second_moment",
     "shortest_vectors",
+    "sum_divisor",
     "smooth_leaky_relu",
     "sphere_activation",
     "sphere_rows",

@@ -6,6 +6,7 @@ Channels are mixed before (on the senders) and after (on the receivers, where pa
 edges: there are many more edges than nodes.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from itertools import groupby
 from typing import NamedTuple
@@ -15,11 +16,20 @@ from e3nn_jax import Irrep
 from jaxtyping import Array, Float
 
 from geojax import so3
-from geojax.graphs import Graph, from_senders, to_receivers
+from geojax.graphs import Graph, degree, from_senders, to_receivers
 from geojax.nn.linear import Blocks
 from geojax.products import Direction, convolution, kept_layout, split_kept, tensor_product
 
-__all__ = ["Part", "convolve", "convolve_blocks", "irrep", "plan", "weight_count"]
+__all__ = [
+    "Part",
+    "convolve",
+    "convolve_blocks",
+    "irrep",
+    "neighbor_count",
+    "plan",
+    "sum_divisor",
+    "weight_count",
+]
 
 
 def convolve(
@@ -209,3 +219,33 @@ def _by_target(
             chosen = [block[:, i] for i, t in enumerate(own) if t and t == target]
             found.append((target, jnp.concatenate(chosen, -1)))
     return found
+
+
+def neighbor_count(average_neighbors: float | None) -> float:
+    """The mean number of neighbours, by which sums over them are normalised.
+
+    Raises:
+        ValueError: it is not known yet, or not a positive finite number.
+    """
+    if average_neighbors is None or not 0 < average_neighbors < math.inf:
+        raise ValueError(
+            "sums over neighbours are divided by a power of average_neighbors; got "
+            f"{average_neighbors}; give their mean number, or let fit_to_data count them"
+        )
+    return average_neighbors
+
+
+def sum_divisor(
+    graph: Graph, cutoff: float, average_neighbors: float | None
+) -> Float[Array, "#node 1"]:
+    """What turns sums over neighbours into means: how many there are.
+
+    Under a finite cutoff it is their mean number, since the number of each node jumps.
+
+    Raises:
+        ValueError: the cutoff is finite and `average_neighbors` not known yet.
+    """
+    dtype = graph.nodes["positions"].dtype
+    if math.isinf(cutoff):
+        return jnp.maximum(degree(graph, dtype), 1)[:, None]
+    return jnp.full((1, 1), neighbor_count(average_neighbors), dtype)

@@ -27,7 +27,6 @@ __all__ = [
     "NodeEmbedding",
     "RadialNetwork",
     "edge_inputs",
-    "neighbor_count",
 ]
 
 
@@ -79,20 +78,6 @@ def edge_inputs(
     waves = gaussians(length, 0.0, stop, n_basis, gamma=1 / (2 * (2 * spacing) ** 2))
     frames = edge_frames(vectors, lmax)
     return EdgeInputs(frames, waves, polynomial_envelope(length, cutoff, envelope), scalars)
-
-
-def neighbor_count(average_neighbors: float | None) -> float:
-    """The mean number of neighbours, by which sums over them are normalised.
-
-    Raises:
-        ValueError: it is not known yet, or not a positive finite number.
-    """
-    if average_neighbors is None or not 0 < average_neighbors < math.inf:
-        raise ValueError(
-            "sums over neighbours are divided by a power of average_neighbors; got "
-            f"{average_neighbors}; give their mean number, or let fit_to_data count them"
-        )
-    return average_neighbors
 
 
 class NodeEmbedding(nn.Module):

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from geojax.arrays import safe_norm
 from geojax.graphs import (
     Graph,
-    degree,
     edge_vectors,
     from_receivers,
     from_senders,
@@ -22,7 +21,6 @@ from geojax.nn.inputs import node_scalars, node_vectors
 from geojax.nn.linear import Blocks, LinearBlocks
 from geojax.nn.message import irrep
 from geojax.nn.radial import polynomial_envelope
-from geojax.nn.spherical_inputs import neighbor_count
 from geojax.nn.steerable import SteerableKernel, couple
 from geojax.registry import did_you_mean
 from geojax.so3 import harmonics
@@ -33,7 +31,6 @@ __all__ = [
     "edge_attributes",
     "edge_envelope",
     "node_blocks",
-    "sum_divisor",
     "steerable_edges",
 ]
 
@@ -44,22 +41,6 @@ def node_blocks(
     """The inputs of nodes, 0e and (where there are vectors) 1o; see `node_scalars`."""
     blocks = {irrep(0): node_scalars(graph, elements, scalars)[:, None, :]}
     return {**blocks, irrep(1): node_vectors(graph, vectors)} if vectors else blocks
-
-
-def sum_divisor(
-    graph: Graph, cutoff: float, average_neighbors: float | None
-) -> Float[Array, "#node 1"]:
-    """What turns sums over neighbours into means: how many there are.
-
-    Under a finite cutoff it is their mean number, since the number of each node jumps.
-
-    Raises:
-        ValueError: the cutoff is finite and `average_neighbors` not known yet.
-    """
-    dtype = graph.nodes["positions"].dtype
-    if math.isinf(cutoff):
-        return jnp.maximum(degree(graph, dtype), 1)[:, None]
-    return jnp.full((1, 1), neighbor_count(average_neighbors), dtype)
 
 
 class SteerableEdges(NamedTuple):

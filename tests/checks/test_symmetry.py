@@ -67,7 +67,9 @@ class Curved(Good):
         return out, assemble(edges, nodes, graph, slots)
 
 
-@pytest.mark.parametrize("stretch", [(1.0, 1.0, 1.0), (1.0, 1.1, 1.0)])
+@pytest.mark.parametrize(
+    "stretch", [pytest.param((1.0, 1.0, 1.0), marks=pytest.mark.slow), (1.0, 1.1, 1.0)]
+)
 def test_direct_hessians_are_certified(stretch):
     outputs = (Output(), Output("hessian"))
     context = make_context(

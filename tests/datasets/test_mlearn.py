@@ -61,9 +61,8 @@ def test_stress_is_the_work_of_strain(real, element):
     assert np.corrcoef(work, energy)[0, 1] > 0.99
 
 
-@pytest.mark.parametrize(
-    ("element", "excess"), [("Cu", 0.015), pytest.param("Ni", 0.017, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("element", "excess"), [("Cu", 0.015), ("Ni", 0.017)])
 def test_stress_of_copper_and_nickel_exceeds_the_derivative_of_the_energy(real, element, excess):
     """By the constant that the module states, so that it is no accident of some cells."""
     energy, work, volume = strained_pairs(real("mlearn", element=element), 108, 100)

@@ -74,7 +74,9 @@ def vectors(structure: Structure, edges: Edges) -> np.ndarray:
     return x[edges.receivers] - x[edges.senders] + edges.shifts @ cell
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(i, marks=[pytest.mark.slow] * (i > 3)) for i in range(CHUNKS)]
+)
 def test_is_the_brute_force_list_on_500_cells(chunk, monkeypatch):
     rng = np.random.default_rng(chunk)
     for i in range(500 // CHUNKS):

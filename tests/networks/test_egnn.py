@@ -84,7 +84,8 @@ def test_derivatives_are_finite_at_coincident_points():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("readout", [pytest.param("node", marks=pytest.mark.slow), "graph"])
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", ["node", "graph"])
 def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
     network = EGNN(channels=8, layers=2, readout=readout, axes=("velocities",), irreps_out="2x0e")
     turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]

@@ -160,6 +160,7 @@ def spring_hessian(x: np.ndarray) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_of_the_hessian():
     known = [
         s.replace(properties=Properties(hessian=spring_hessian(s.positions))) for s in MOLECULES

@@ -230,6 +230,7 @@ def turned(network, structure, out, turn) -> np.ndarray:
     return np.concatenate(blocks, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
@@ -305,6 +306,7 @@ def test_more_neighbours_on_average_make_smaller_messages(x64):
     np.testing.assert_allclose(ratio, 2, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_layers_carry_information_one_cutoff_further(x64):
     """A chain of atoms 2 Å apart: with n layers an atom sees n neighbours on, and not n + 1."""
     chain = np.array([[0.0, 0, 2 * i] for i in range(5)])

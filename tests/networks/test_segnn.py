@@ -166,7 +166,7 @@ def test_degrees_that_no_path_reaches_start_at_zero(x64):
     [
         (dict(irreps_out="1e"), "of natural parity up to degree lmax .* = 2; got irreps_out='1e'"),
         (dict(irreps_out="3o"), "raise a degree"),
-        (dict(cutoff=3.0), "divided by average_neighbors; got None"),
+        (dict(cutoff=3.0), "average_neighbors; got None"),
         (dict(elements=(), vectors=(), centered=False), "a network knows its elements"),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",

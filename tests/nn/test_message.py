@@ -7,7 +7,15 @@ import pytest
 from e3nn_jax import Irrep
 
 from geojax.graphs import Budget, Structure, edge_vectors, pad, sample
-from geojax.nn.message import convolve, convolve_blocks, irrep, plan, weight_count
+from geojax.nn.message import (
+    convolve,
+    convolve_blocks,
+    irrep,
+    neighbor_count,
+    plan,
+    sum_divisor,
+    weight_count,
+)
 from geojax.so3 import clebsch_gordan, harmonics, paths, slices
 
 RNG = np.random.default_rng(0)
@@ -116,3 +124,14 @@ def test_blocks_convolve_path_by_path(x64):
     assert first == weights.shape[1]
     for i in wanted:
         np.testing.assert_allclose(out[i][:4], np.concatenate(expected[i], -1)[:4], atol=1e-12)
+
+
+def test_sums_are_divided_by_the_neighbours_or_under_a_cutoff_by_their_mean_number(x64):
+    graph = graph_of()
+    np.testing.assert_array_equal(sum_divisor(graph, np.inf, None)[:4, 0], [3.0] * 4)
+    np.testing.assert_array_equal(sum_divisor(graph, 10.0, 2.5), [[2.5]])
+    for value in (None, 0.0, np.inf):
+        with pytest.raises(ValueError, match=f"average_neighbors; got {value}"):
+            neighbor_count(value)
+        with pytest.raises(ValueError, match=f"average_neighbors; got {value}"):
+            sum_divisor(graph, 10.0, value)

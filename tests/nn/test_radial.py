@@ -95,7 +95,7 @@ def test_float32_does_not_jump_at_the_cutoff():
     np.testing.assert_allclose(polynomial_envelope(r, CUTOFF), exact, rtol=3e-3, atol=1e-14)
 
 
-@pytest.mark.parametrize("trainable", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("trainable", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_basis_has_finite_derivatives_at_zero_to_third_order(trainable, x64):
     basis = RadialBasis(CUTOFF, 4, trainable=trainable)
     params = basis.init(jax.random.key(0), jnp.ones(1))

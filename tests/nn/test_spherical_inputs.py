@@ -12,7 +12,6 @@ from geojax.nn import (
     NodeEmbedding,
     RadialNetwork,
     edge_inputs,
-    neighbor_count,
 )
 from geojax.so3 import expand_by_degree, harmonics
 
@@ -81,6 +80,3 @@ def test_nodes_start_with_scalars_and_vectors(key, x64):
 def test_what_says_too_little_is_refused(graph):
     with pytest.raises(ValueError, match=r"got cutoff=inf and reach=None; give reach"):
         edge_inputs(graph, jnp.ones((6, 2)), **{**SETTINGS, "cutoff": np.inf})
-    for value in (None, 0.0, np.inf):
-        with pytest.raises(ValueError, match=f"average_neighbors; got {value}"):
-            neighbor_count(value)

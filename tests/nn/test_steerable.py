@@ -79,7 +79,7 @@ def by_definition(p, x, chiral):
 
 
 @pytest.mark.parametrize("given", [GIVEN, {S: 3, V: 1}], ids=["degrees 0 to 2", "0 and 1"])
-@pytest.mark.parametrize("chiral", [False, True])
+@pytest.mark.parametrize("chiral", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_the_kernel_of_the_paper(given, chiral, x64):
     apply, params = ready(given, chiral)
     x = features(given)

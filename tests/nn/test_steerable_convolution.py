@@ -9,6 +9,7 @@ import pytest
 from e3nn_jax import Irrep
 
 from geojax.graphs import Budget, Structure, edge_vectors, pad, sample
+from geojax.nn.message import sum_divisor
 from geojax.nn.radial import polynomial_envelope
 from geojax.nn.steerable import SteerableKernel, couple
 from geojax.nn.steerable_convolution import (
@@ -17,7 +18,6 @@ from geojax.nn.steerable_convolution import (
     edge_envelope,
     node_blocks,
     steerable_edges,
-    sum_divisor,
 )
 
 RNG = np.random.default_rng(0)
@@ -76,12 +76,9 @@ def test_what_the_layers_read(x64):
     assert set(node_blocks(graph, (0,), ("charges",), ())) == {S}
 
 
-def test_without_a_cutoff_sums_are_means(x64):
+def test_without_a_cutoff_there_is_no_envelope(x64):
     graph = graph_of(math.inf)
     assert edge_envelope(graph, math.inf, 6) is None
-    np.testing.assert_array_equal(sum_divisor(graph, math.inf, None)[:5, 0], [4.0] * 5)
-    with pytest.raises(ValueError, match="average_neighbors"):
-        sum_divisor(graph, CUTOFF, None)
 
 
 def test_unknown_inputs_are_refused(x64):

@@ -32,7 +32,7 @@ def choose(monkeypatch):
 
 @pytest.mark.parametrize("layout", ["sum", "keep"])
 @pytest.mark.parametrize("channels_y", [1, 2])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_forms_agree(x64, key, choose, layout, channels_y, weighted):
     """In value and in all cotangents; no path reads degree 3 of y."""
     count = len(paths(1, 3, 1))

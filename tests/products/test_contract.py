@@ -354,7 +354,9 @@ def test_product_exports(key, name):
     np.testing.assert_allclose(again(x, leaf, w), function(x, leaf, w), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("cg", "escn"))) for n in NAMES]
+)
 def test_derivatives_of_forces_export(key, name):
     """Two reverse passes, run at two sizes."""
     case = Case(name, 1, 1, 1, None, 1)

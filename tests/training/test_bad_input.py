@@ -178,6 +178,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").steps("last")
 
 
+@pytest.mark.slow
 def test_partial_labels_are_masked():
     """Half of the structures have no forces: the force error counts the others alone."""
     half = [*GOOD[:2], *relabelled(GOOD[2:], forces=None)]

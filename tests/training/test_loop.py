@@ -66,6 +66,7 @@ def test_resuming_gives_the_run_that_would_have_been(problem: Callable, tmp_path
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_chunks_train_on_everything_and_resume_exactly(problem: Callable, tmp_path: Path):
     size = sum(x.nbytes for s in problem().train for x in jax.tree.leaves(s)) / 2
     found = problem().fit(tmp_path / "whole", epochs=3, data_limit=size)
@@ -77,6 +78,7 @@ def test_chunks_train_on_everything_and_resume_exactly(problem: Callable, tmp_pa
     assert state["chunks"] == found.plan.chunks
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_is_named(problem: Callable, tmp_path: Path):
     p = problem()
     labels = p.train[7].labels._replace(energy=np.float64("nan"))
@@ -95,6 +97,7 @@ def test_patience_ends_a_run(problem: Callable, tmp_path: Path):
     assert len(found.history) == 3
 
 
+@pytest.mark.slow
 def test_a_plateau_lowers_the_rate(problem: Callable, tmp_path: Path):
     p = problem()
     p.optimizer = Optimizer(learning_rate=0.0, plateau=1, plateau_factor=0.5)

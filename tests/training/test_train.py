@@ -209,6 +209,7 @@ def test_the_same_call_on_a_finished_run_gives_the_same_model(model, folder):
     assert again.card.training["steps"] == model.card.training["steps"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(model, tmp_path, monkeypatch):
     validate = loop._validate
 
@@ -377,11 +378,7 @@ SLAB = DATA.train[0].replace(
             "where three lattice vectors repeat; training structure 0 has a stress label",
         ),
         (
-            dict(
-                data=replace(
-                    DATA, train=tuple(Structure(s.positions, s.species) for s in springs(3))
-                )
-            ),
+            dict(data=replace(DATA, train=[Structure(s.positions, s.species) for s in springs(3)])),
             "a loss has at least one term; got none",
         ),
         (
