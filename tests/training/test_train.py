@@ -354,6 +354,7 @@ def test_classes_of_clouds_are_learnt_by_cross_entropy():
 
 # Refusals
 
+UNLABELLED = tuple(Structure(s.positions, s.species) for s in springs(3))
 SLAB = DATA.train[0].replace(
     cell=np.eye(3) * 9,
     pbc=(True, True, False),
@@ -378,7 +379,7 @@ SLAB = DATA.train[0].replace(
             "where three lattice vectors repeat; training structure 0 has a stress label",
         ),
         (
-            dict(data=replace(DATA, train=[Structure(s.positions, s.species) for s in springs(3)])),
+            dict(data=replace(DATA, train=UNLABELLED)),
             "a loss has at least one term; got none",
         ),
         (
