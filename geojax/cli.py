@@ -18,6 +18,10 @@ app = typer.Typer(
 
 ModelArg = Annotated[str, typer.Argument(help="a name, a model folder, or a .geojax file")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
+Inputs = Annotated[
+    str | None,
+    typer.Option(help="inputs of the network in a file, such as charge=total_charge,spin=spin"),
+]
 BAD_INPUT = (ValueError, KeyError, ImportError, TypeError, OSError, FloatingPointError)
 
 
@@ -46,6 +50,7 @@ def evaluate(
     model: ModelArg,
     data: Annotated[str, typer.Argument(help="a data set's name, or a file")],
     split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "test",
+    inputs: Inputs = None,
     to_json: Json = None,
 ):
     """Errors of a model on labelled structures, beside a baseline that looks at no geometry."""
@@ -53,7 +58,7 @@ def evaluate(
     from geojax.metrics import constant_baseline
     from geojax.zoo import load
 
-    structures, train_set = _structures(data, split)
+    structures, train_set = _structures(data, split, inputs)
     errors = errors_of(load(model), structures)
     _show_errors(f"{model} on {data}", errors, constant_baseline(train_set, structures))
     _write(to_json, {"model": model, "data": data, "split": split, "errors": errors})
@@ -67,13 +72,14 @@ def predict(
     properties: Annotated[
         str | None, typer.Option(help="such as energy,forces,stress; default: what was trained")
     ] = None,
+    inputs: Inputs = None,
 ):
     """Write predictions as geojax_energy, geojax_forces, …; labels that are there stay."""
     from geojax.datasets import formats
     from geojax.inference import predict as run
     from geojax.zoo import load
 
-    found = formats.read(structures).structures
+    found = formats.read(structures, inputs=_named(inputs)).structures
     wanted = None if properties is None else tuple(properties.split(","))
     formats.write(output, found, run(load(model), found, wanted))
     _say(f"{len(found)} structures written to {output}")
@@ -188,12 +194,22 @@ def main() -> None:
         sys.exit(2)
 
 
-def _structures(source: str, split: str) -> tuple[Any, Any]:
+def _named(inputs: str | None) -> dict[str, str]:
+    """The table that `input=key,input=key` writes."""
+    parts = [part.partition("=") for part in inputs.split(",")] if inputs else []
+    if wrong := [name for name, equals, key in parts if not (name and equals and key)]:
+        raise ValueError(
+            f"inputs are written input=key,input=key; got {inputs!r}, where {wrong[0]!r} has no key"
+        )
+    return {name: key for name, _, key in parts}
+
+
+def _structures(source: str, split: str, inputs: str | None) -> tuple[Any, Any]:
     """The structures of a file or of a split, and those that a baseline may be fitted on."""
     from geojax import datasets
 
     if Path(source).exists():
-        found = datasets.formats.read(source).structures
+        found = datasets.formats.read(source, inputs=_named(inputs)).structures
         return found, found
     chosen = datasets.load(source)
     return getattr(chosen, split), chosen.train

@@ -52,7 +52,10 @@ class Output:
         name: "energy", "targets.<name>" (per structure), "node_targets.<name>" (per node), or
             "hessian": of a network that predicts it directly, beside its `irreps_out`.
         irreps: of this slice; "energy" is "0e", and a Hessian has none.
-        pool: how nodes become a structure: "sum" (extensive), "mean" (intensive) or "max".
+        pool: how nodes become a structure: "sum" (extensive), "mean" (intensive), "max", or
+            "dipole", of neutral molecules: sum_i q_i r_i of charges q (irreps "0e"), or
+            sum_i q_i r_i + d_i with dipoles d of atoms ("0e+1o").
+        norm: the result is the length of the pooled vector, as QM9's dipole is.
         scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
         shift: then this is added: to each pooled value or node, or, for an energy, to each atom
             that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
@@ -66,6 +69,7 @@ class Output:
     name: str = "energy"
     irreps: str = "0e"
     pool: str = "sum"
+    norm: bool = False
     scale: float = 1.0
     shift: float = 0.0
     relative_to: str = ""
@@ -91,12 +95,34 @@ class Output:
             )
         if self.pool not in POOLS:
             raise ValueError(f"pool is one of {', '.join(POOLS)}; got {self.pool!r}")
+        if self.pool == "dipole" and self.irreps not in ("0e", "0e+1o"):
+            raise ValueError(
+                "a dipole is made of charges, irreps '0e', or of charges and dipoles of atoms, "
+                f"'0e+1o'; got {self.irreps!r}"
+            )
+        if self.norm and (kind != "targets" or self.result != "1o"):
+            raise ValueError(
+                "a norm is that of one pooled vector: targets with irreps '1o' or pool 'dipole'; "
+                f"got {self.name!r} with irreps {self.irreps!r} and pool {self.pool!r}"
+            )
+        if self.norm and self.shift:
+            raise ValueError(f"a norm is not shifted; got {self.name!r} with shift {self.shift}")
         if self.relative_to and kind != "node_targets":
             raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
         if self.zbl and self.name != "energy":
             raise ValueError(f"only an energy has zbl repulsion added; got {self.name!r}")
         if self.slots is not None and self.name != "hessian":
             raise ValueError(f"only a hessian has slots; got {self.name!r}")
+
+    @property
+    def result(self) -> str:
+        """The irreps of what comes out, after pooling and before the norm."""
+        return "1o" if self.pool == "dipole" else self.irreps
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the result is one number."""
+        return self.norm or self.result in ("0e", "1x0e", "0o")
 
     def _as_hessian(self) -> None:
         if self.shift or self.pool != "sum" or self.irreps not in ("", "0e"):
@@ -229,11 +255,12 @@ def predict_fn(
             x = values[:, slices[output.name]]
             if output.name.startswith("targets."):
                 x = pool(x, graph, output.pool)
+                x = safe_norm(x)[:, None] if output.norm else x
                 real = graph_mask(graph)
             else:
                 real = node_mask(graph)
             x = jnp.where(real[:, None], x * output.scale + output.shift, 0)
-            found[output.name] = x[:, 0] if output.irreps in ("0e", "1x0e", "0o") else x
+            found[output.name] = x[:, 0] if output.is_scalar else x
         return found
 
     def energies(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:

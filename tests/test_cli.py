@@ -49,6 +49,7 @@ def test_list_names_what_is_registered():
         (("data", "ethanal"), "ethanol"),
         (("train", "no-such-file.toml"), "no-such-file.toml"),
         (("certify", "no-such-model"), "no-such-model"),
+        (("evaluate", "nequip-ethanol", __file__, "--inputs", "charge"), "'charge' has no key"),
     ],
 )
 def test_bad_input_ends_with_its_message_and_code_2(arguments, message, monkeypatch, capsys):

@@ -122,6 +122,22 @@ class Columns:
         return IrrepsArray(self.irreps_out, self.values * params)
 
 
+def test_dipoles_and_their_norms():
+    structure = Structure(np.array([[0.0, 0, 0], [0, 0, 2.0]]), np.array([1, 1]))
+    graph = graph_of(structure, np.float32)
+    values = jnp.zeros((len(graph.nodes["species"]), 8), jnp.float32)
+    values = (
+        values.at[0, :4].set(jnp.array([3.0, 1, 0, 0])).at[0, 4:].set(jnp.array([3.0, 0, 4, 0]))
+    )
+    outputs = [
+        Output("targets.dipole", "0e+1o", pool="dipole"),
+        Output("targets.mu", "0e+1o", pool="dipole", norm=True, scale=2.0),
+    ]
+    found = predict_fn(Columns("0e+1o+0e+1o", values), outputs)(jnp.float32(1), graph)
+    np.testing.assert_allclose(found.targets["dipole"][0], [1, 0, -3], atol=1e-6)
+    np.testing.assert_allclose(found.targets["mu"], [10, 0], atol=1e-5)
+
+
 def test_outputs_take_slices_in_order():
     structure = Structure(RNG.normal(size=(2, 3)), np.array([1, 1]))
     values = jnp.arange(5 * 8, dtype=jnp.float32).reshape(5, 8)
@@ -182,6 +198,9 @@ def test_an_output_that_is_a_hessian_has_its_unit_and_no_irreps():
         (lambda: Output("hessian", "2e"), "no slice of irreps_out"),
         (lambda: Output("energy", slots=3), "only a hessian has slots"),
         (lambda: predict_fn(Springs(), [Output(), Output("hessian")]), "such as hip; got Springs"),
+        (lambda: Output("targets.mu", "2e", pool="dipole"), "'0e\\+1o'; got '2e'"),
+        (lambda: Output("targets.mu", "0e", norm=True), "a norm is that of one pooled vector"),
+        (lambda: Output("targets.mu", "1o", norm=True, shift=1.0), "a norm is not shifted"),
         (lambda: Output("targets.mu", pool="median"), "sum, mean, max"),
         (lambda: Output("targets.mu", relative_to="positions"), "node_targets"),
         (lambda: predict_fn(Springs(), [Output("targets.mu", "1o")]), "irreps_out"),

@@ -118,7 +118,7 @@ class Context:
     def irreps(self) -> dict[str, Irreps]:
         """The symmetry of every predicted value but stress and Hessian, by its name."""
         outputs = [o for o in self.model.card.outputs if o.name != "hessian"]
-        found = {o.name: Irreps(o.irreps) for o in outputs}
+        found = {o.name: Irreps("0e" if o.norm else o.result) for o in outputs}
         if self.has_energy:
             found |= {"energies": Irreps("0e"), "forces": Irreps("1o")}
         return found

@@ -1,5 +1,6 @@
 """A full ASE calculator around a model or an exported file."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ class Calculator(AseCalculator):
     Args:
         model: a `Model` or an opened artifact.
         skin: [Å]; zero makes the list anew each time.
+        inputs: input of the network -> name in `atoms.arrays`, or of one number in `atoms.info`,
+            such as {"charge": "charge"}.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, model: Any, *, skin: float = 0.5):
+    def __init__(self, model: Any, *, skin: float = 0.5, inputs: Mapping[str, str] | None = None):
         super().__init__()
         self.predictor = Predictor(model)
         if not any(output.name == "energy" for output in self.predictor.card.outputs):
@@ -37,7 +40,17 @@ class Calculator(AseCalculator):
                 f"{', '.join(output.name for output in self.predictor.card.outputs)}"
             )
         self.skin = 0.0 if self.predictor.engine.nearest is not None else skin
+        self.inputs = dict(inputs or {})
         self._listed: tuple[Structure, Edges] | None = None
+
+    def check_state(self, atoms, tol=1e-15) -> list[str]:
+        """ASE's hook: what changed since the last evaluation; the inputs count too."""
+        changes = super().check_state(atoms, tol)
+        known = lambda a, key: a.arrays.get(key, a.info.get(key))
+        for key in self.inputs.values() if self.atoms is not None else ():
+            if not np.array_equal(known(atoms, key), known(self.atoms, key)):
+                changes.append(key)
+        return changes
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         """ASE's hook.
@@ -47,7 +60,7 @@ class Calculator(AseCalculator):
             finite.
         """
         super().calculate(atoms, properties, system_changes)
-        structure = from_ase(self.atoms, labels=False)
+        structure = from_ase(self.atoms, labels=False, inputs=self.inputs)
         solid = all(structure.pbc) and structure.cell is not None
         wanted = ("energy", "energies", "forces", *(["stress"] if solid else []))
         found = self.predictor.with_edges(structure, self._edges(structure), wanted)
@@ -84,6 +97,8 @@ def _near(old: Structure, new: Structure, distance: float) -> bool:
     return bool(moved.max() < distance)
 
 
-def calculator(model: Any, *, skin: float = 0.5) -> Calculator:
+def calculator(
+    model: Any, *, skin: float = 0.5, inputs: Mapping[str, str] | None = None
+) -> Calculator:
     """An ASE calculator; see `Calculator`."""
-    return Calculator(model, skin=skin)
+    return Calculator(model, skin=skin, inputs=inputs)

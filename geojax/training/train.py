@@ -284,7 +284,8 @@ def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> t
 
     An energy: the root mean square of the force components (or of the energy per atom where there
     are no forces), and the mean energy per atom above E0. A Hessian: the root mean square of its
-    entries. Others: standard deviation and mean.
+    entries. Vectors, tensors and norms: their root mean square. Others: standard deviation and
+    mean.
     """
     kinds = {term.property: term.kind for term in terms}
     result = []
@@ -304,8 +305,7 @@ def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> t
             result.append(replace(output, scale=scale, shift=float(per_atom.mean())))
         else:
             every = np.concatenate([v.reshape(-1) for v in known])
-            scalar = output.irreps in ("0e", "1x0e")
-            centre = every.mean() if scalar else 0.0
+            centre = every.mean() if output.is_scalar and not output.norm else 0.0
             scale = float(np.sqrt(np.mean(np.square(every - centre)))) or 1.0
             result.append(replace(output, scale=scale, shift=float(centre)))
     return tuple(result)

@@ -36,5 +36,20 @@ def test_centered_positions_have_mean_zero(x64):
 
 
 def test_an_unknown_kind_of_pooling_is_refused():
-    with pytest.raises(ValueError, match="sum, mean, max; got 'median'"):
+    with pytest.raises(ValueError, match="sum, mean, max, dipole; got 'median'"):
         pool(jnp.zeros((8, 1)), batch((2, 3)), "median")
+
+
+def test_a_dipole_is_that_of_neutral_molecules_wherever_they_stand(x64):
+    graph = batch((2, 3), np.float64)
+    x = jnp.asarray(RNG.normal(size=(8, 4)))
+    found = np.asarray(pool(x, graph, "dipole"))
+    for rows, own in [(slice(0, 2), found[0]), (slice(2, 5), found[1])]:
+        q, d = np.asarray(x[rows, 0]), np.asarray(x[rows, 1:])
+        r = np.asarray(graph.nodes["positions"])[rows]
+        np.testing.assert_allclose(own, (q - q.mean()) @ r + d.sum(0), atol=1e-13)
+    moved = graph._replace(nodes={**graph.nodes, "positions": graph.nodes["positions"] + 100.0})
+    np.testing.assert_allclose(pool(x, moved, "dipole"), found, atol=1e-12)
+    charges = pool(x[:, :1], graph, "dipole")
+    both = pool(x.at[:, 1:].set(0), graph, "dipole")
+    np.testing.assert_allclose(charges, both, atol=1e-14)

@@ -1,13 +1,17 @@
 """The calculator against ASE's own finite differences, and its neighbour list."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 from geojax.datasets import to_ase
+from geojax.graphs import Budget, pad, sample
 from geojax.inference import calculator, predict
-from geojax.model import Card
+from geojax.model import Card, Model
+from geojax.networks import EGNN, fit_to_data
 from geojax.potential import Output
 
 from .conftest import crystal, molecule
@@ -75,3 +79,25 @@ def test_a_model_without_an_energy_is_no_calculator(energy_model):
     other = model.replace_card(**vars(Card(outputs=(Output("targets.mu"),))))
     with pytest.raises(ValueError, match=r"predicts targets\.mu"):
         calculator(other)
+
+
+def test_inputs_are_read_and_their_changes_seen():
+    """The charge of the whole molecule stands in `info`, which ASE does not watch."""
+    network = EGNN(cutoff=5.0, channels=4, layers=1, scalars=("charge",), elements=(1, 6, 8))
+    structure = molecule().replace(inputs={"charge": np.zeros(len(molecule()))})
+    network = fit_to_data(network, [sample(structure, 5.0)])
+    graph = jax.tree.map(jnp.asarray, pad([sample(structure, 5.0)], Budget(16, 128, 2)).graph)
+    card = Card(elements=(1, 6, 8), E0s={1: 0.0, 6: 0.0, 8: 0.0})
+    model = Model(network, network.init(jax.random.key(0), graph), card)
+    atoms = atoms_of(molecule(), model, inputs={"charge": "total"})
+    with pytest.raises(ValueError, match="'charge' is read from 'total'; there are"):
+        atoms.get_potential_energy()
+    energies = []
+    for charge in (0, 1):
+        atoms.info["total"] = charge
+        energies.append(atoms.get_potential_energy())
+        (expected,) = predict(
+            model, [structure.replace(inputs={"charge": np.full(len(structure), float(charge))})]
+        )
+        np.testing.assert_allclose(energies[-1], expected.energy, rtol=1e-6)
+    assert energies[0] != energies[1]

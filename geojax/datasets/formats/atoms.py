@@ -33,7 +33,7 @@ def from_ase(
         atoms: labels are looked for in `info`, `arrays` and `calc.results` as `read` does.
         keys: label -> key, see `read`.
         units: where they are not ASE's own, see `read`.
-        inputs: per-node input -> name in `atoms.arrays`.
+        inputs: input -> name in `atoms.arrays`, or of one number in `atoms.info`.
         labels: False leaves labels and info out.
         where: the beginning of error messages.
 
@@ -48,7 +48,9 @@ def from_ase(
                 raise ValueError(_missing(where, label, key, record))
         structure, _ = build(record, rules(keys, units, inputs))
         return structure
-    bare = record._replace(entries=tuple(e for e in record.entries if e.kind == "array"))
+    named = {*(inputs or {}).values()}
+    kept = (e for e in record.entries if e.kind == "array" or e.key in named)
+    bare = record._replace(entries=tuple(kept))
     structure, _ = build(bare, rules(None, units, inputs, precedence={}))
     return structure.replace(info={})
 

@@ -54,7 +54,8 @@ def read(
         units: unit of "positions" and of labels. Extended xyz and databases are in ASE's units
             unless said otherwise; files of arrays have no convention: there the unit of everything
             that is read has to be stated.
-        inputs: input of the structure -> per-node key; every frame must have it.
+        inputs: input of the structure -> key, per node or one number of the whole structure (its
+            charge, its spin), which every node gets; every frame must have it.
         skip_bad: leave out frames that cannot be read and list them in the report.
 
     Raises:

@@ -104,7 +104,8 @@ def rules(
             hessian, targets.NAME and node_targets.NAME. "-gradient" is minus the value of the key
             `gradient`.
         units: of "positions" and labels, where they are not eV, Å and what follows from them.
-        inputs: input of the structure -> per-node key of the file.
+        inputs: input of the structure -> key of the file, per node or one number of the whole
+            structure (its charge, its spin), which every node gets.
         precedence: which keys are labels without being named.
 
     Raises:
@@ -198,7 +199,9 @@ def _inputs(record: Record, rules: Rules, uses: dict) -> dict[str, np.ndarray]:
             there = ", ".join(sorted({entry.key for entry in record.entries})) or "none"
             raise ValueError(f"the input {name!r} is read from {key!r}; there are: {there}")
         uses |= {entry: Use(entry.key, entry.kind, f"inputs.{name}") for entry in found}
-        inputs[name] = _numbers(key, found[0].value)
+        value = _numbers(key, found[0].value)
+        # One number of the whole structure, such as its charge: every node gets it.
+        inputs[name] = np.full(len(record.positions), value) if value.ndim == 0 else value
     return inputs
 
 

@@ -70,7 +70,10 @@ def test_without_labels_only_geometry_and_inputs_are_read():
     atoms = crystal()
     atoms.info["REF_energy"] = "broken"
     atoms.set_initial_charges([1.0, -1.0])
-    structure = from_ase(atoms, labels=False, inputs={"charges": "initial_charges"})
+    atoms.info["spin"] = 2
+    inputs = {"charges": "initial_charges", "spin": "spin"}
+    structure = from_ase(atoms, labels=False, inputs=inputs)
+    assert structure.inputs["spin"].tolist() == [2.0, 2.0]
     assert leaves(structure.properties) == {} and structure.info == {}
     assert structure.inputs["charges"].tolist() == [1.0, -1.0]
 

@@ -131,6 +131,11 @@ def test_without_units_numbers_are_untouched():
     assert np.array_equal(read(record(("forces", FORCES))).properties.forces, FORCES)
 
 
+def test_one_number_of_the_structure_is_an_input_of_every_node():
+    structure = read(record(("total_charge", -1)), inputs={"charge": "total_charge"})
+    assert structure.inputs["charge"].tolist() == [-1.0] * len(structure)
+
+
 def test_inputs_are_read_by_name():
     frame = record(("initial_charges", [1.0, -1.0], "array"))
     structure = read(frame, inputs={"charges": "initial_charges"})
