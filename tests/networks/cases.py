@@ -106,3 +106,5 @@ CHIRAL_CRYSTALS = {"icomformer"}
 # Exactly equivariant under their `symmetries` alone. With small parameters, as at the start, other
 # rotations change forces by up to this share of the largest; with more orientations, by less.
 APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
+# Standard deviation of the parameters, 1.5 elsewhere: larger ones move its points by many Å.
+SPREAD = {"iterative-se3-transformer": 0.5}

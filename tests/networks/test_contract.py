@@ -19,10 +19,12 @@ from geojax.potential import Output, predict_fn
 from geojax.so3 import random_rotation, wigner_d
 from tests.networks.cases import (
     APPROXIMATE,
+    BACKBONE,
     CASES,
     CHIRAL_CRYSTALS,
     CUTOFF,
     NOT_ZERO_ALONE,
+    SPREAD,
     TENSORS,
 )
 
@@ -65,8 +67,9 @@ def make(case, **fields):
 def parameters(network, graph, dtype="float64"):
     """Drawn by numpy: to compile every initialiser would take longer than a test."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), graph)
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=1.5, size=x.shape), dtype), shapes)
+    rng, spread = np.random.default_rng(1), SPREAD.get(to_table(network)["name"], 1.5)
+    draw = lambda x: jnp.asarray(rng.normal(scale=spread, size=x.shape), dtype)
+    return jax.tree.map(draw, shapes)
 
 
 class Run(NamedTuple):
@@ -260,7 +263,10 @@ def test_graphs_of_a_batch_do_not_touch_each_other(case, x64):
 @pytest.mark.slow
 @every_variant
 def test_nothing_jumps_at_the_cutoff(case, x64):
-    """An atom leaves the neighbourhood of a bonded pair: energy, force and its derivative."""
+    """An atom leaves the neighbourhood of a bonded pair: energy, force and its derivative.
+
+    A jump stays as it is while one comes closer to the cutoff; all else falls at least linearly.
+    """
     run = ready(case)
     graph = graph_of(Structure(np.array([[0, 0, 0], [0, 1.2, 0], [1, 0, 0]]), np.array([6, 8, 1])))
 
@@ -270,10 +276,10 @@ def test_nothing_jumps_at_the_cutoff(case, x64):
 
     slope = jax.grad(energy)
     figures = jax.jit(lambda d: jnp.stack([energy(d), slope(d), jax.grad(slope)(d)]))
-    inside, outside = figures(CUTOFF - 1e-7), figures(CUTOFF + 1e-7)
-    control = np.abs(figures(CUTOFF / 2))
+    outside, control = figures(CUTOFF + 1e-7), np.abs(figures(CUTOFF / 2))
+    far, near = (np.abs(figures(CUTOFF - d) - outside) for d in (1e-7, 1e-8))
     assert (control[1:] > 0).all()
-    assert (np.abs(inside - outside) <= 1e-6 * control).all()
+    assert ((near <= 1e-6 * control) | (near <= 0.15 * far)).all(), (near, far, control)
     assert outside[1] == 0 and outside[2] == 0
 
 
