@@ -230,7 +230,8 @@ def neighbor_count(average_neighbors: float | None) -> float:
     if average_neighbors is None or not 0 < average_neighbors < math.inf:
         raise ValueError(
             "sums over neighbours are divided by a power of average_neighbors; got "
-            f"{average_neighbors}; give their mean number, or let fit_to_data count them"
+            f"{average_neighbors}; give the mean number of neighbours, or let fit_to_data count "
+            "them"
         )
     return average_neighbors
 

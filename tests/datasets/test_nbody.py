@@ -53,6 +53,7 @@ def test_the_linear_baseline_is_the_published_one(real):
     assert np.mean((x + 0.728 * v - later) ** 2) == pytest.approx(0.0847, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_fewer_training_samples(real):
     assert counts(real("nbody", n_train=10)) == (10, 2000, 2000)
     with pytest.raises(ValueError, match="n_train is 1 to 3000; got 3001"):

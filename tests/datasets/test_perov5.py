@@ -11,6 +11,7 @@ def heats(structures, name):
     return np.array([float(s.properties.targets[name]) for s in structures])
 
 
+@pytest.mark.slow
 def test_crystals_are_those_of_the_published_split(real):
     data = real("perov5")
     assert counts(data) == (3787 - 379, 379, 3785)

@@ -52,7 +52,11 @@ def test_without_a_cell_there_is_no_stress(energy_model):
         atoms_of(molecule(), energy_model()).get_stress()
 
 
-@pytest.mark.parametrize("structure", [molecule(), crystal()], ids=["molecule", "crystal"])
+@pytest.mark.parametrize(
+    "structure",
+    [pytest.param(molecule(), marks=pytest.mark.slow), crystal()],
+    ids=["molecule", "crystal"],
+)
 def test_the_skin_changes_no_number(energy_model, structure):
     model = energy_model("float64")
     atoms = atoms_of(structure, model, skin=1.0)

@@ -63,6 +63,7 @@ def test_direct_hessians_stay_behind_and_the_rest_is_exported(hessian_model, tmp
         artifact([molecule(4)], ["hessian"])
 
 
+@pytest.mark.slow
 def test_a_network_that_changed_since_is_not_written(energy_model, tmp_path, monkeypatch):
     path = export(energy_model(), tmp_path / "x.geojax", platforms=["cpu"])
     before = path.read_bytes()

@@ -73,6 +73,7 @@ def test_hessians_are_symmetric_derivatives_of_forces(energy_model):
     np.testing.assert_allclose(found.hessian[1, 2], -(up - down) / 2e-5, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_direct_hessians_are_the_heads_and_others_derivatives(hessian_model):
     """And those of a batch are those of its structures one by one."""
     structures = [molecule(n, n) for n in (4, 2, 5)]

@@ -108,3 +108,5 @@ CHIRAL_CRYSTALS = {"icomformer"}
 APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
 # Standard deviation of the parameters, 1.5 elsewhere: larger ones move its points by many Å.
 SPREAD = {"iterative-se3-transformer": 0.5}
+# They take longest to trace.
+DEAR = {"allegro", "iterative-se3-transformer"}

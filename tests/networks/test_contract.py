@@ -23,6 +23,7 @@ from tests.networks.cases import (
     CASES,
     CHIRAL_CRYSTALS,
     CUTOFF,
+    DEAR,
     NOT_ZERO_ALONE,
     SPREAD,
     TENSORS,
@@ -37,6 +38,12 @@ every_variant = pytest.mark.parametrize(
     "case",
     [pytest.param(case, marks=[pytest.mark.slow] * bool(case[1])) for case in VARIANTS],
     ids=["-".join(filter(None, case)) for case in VARIANTS],
+)
+# Those that take longest to trace, where the variant before says nearly as much.
+most_networks = pytest.mark.parametrize(
+    "case",
+    [pytest.param((n, ""), marks=[pytest.mark.slow] * (n in DEAR)) for n in NETWORKS],
+    ids=NETWORKS,
 )
 every_network = pytest.mark.parametrize("case", [(name, "") for name in NETWORKS], ids=NETWORKS)
 
@@ -162,7 +169,7 @@ def test_handedness_is_seen_only_where_it_is_declared(case, x64):
         assert np.abs(mirrored - energy).max() > 1e-6 * np.abs(energy).max()
 
 
-@every_network
+@most_networks
 def test_outputs_turn_as_their_irreps_say(case, x64):
     if case[0] not in TENSORS:
         pytest.skip("puts out scalars only")
@@ -362,7 +369,7 @@ def test_programs_of_any_size_lower_for_every_platform(case):
             close(found, expected, 1e-5)
 
 
-@every_network
+@most_networks
 def test_the_dtype_is_that_of_the_positions(case, x64):
     network = make(case)
     for dtype, other in [("float32", "float64"), ("float64", "float32")]:

@@ -64,6 +64,7 @@ def test_the_lowest_energy_of_the_toy_is_zero():
     assert abs(distance[found.argmin()] - (1.7 - 0.7309)) < 1e-3  # the root of 4x³ - 2x + 0.1
 
 
+@pytest.mark.slow
 def test_derivatives_go_through_the_moved_points(x64):
     """Of the toy's energy after two blocks: along a direction, against central differences."""
     graph, params = graph_of(), parameters(SMALL)

@@ -28,6 +28,11 @@ EDGES, CHANNELS = 3, 2
 # What has code of its own elsewhere is `cg` here, and is tried in full with the slow tests.
 MARKS = {name: [pytest.mark.slow] if e.platform == "cuda" else [] for name, e in PRODUCTS.items()}
 NAMES = [pytest.param(name, marks=marks) for name, marks in MARKS.items()]
+# Of what takes longest to compile `make test` tries a few, and `make test-all` everything.
+FEW = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("cg", "cg-native", "gaunt-grid")))
+    for name in PRODUCTS
+]
 PARITIES = [
     pytest.param(name, parity, marks=MARKS[name])
     for name, entry in PRODUCTS.items()
@@ -258,7 +263,7 @@ def derivatives(f, inputs, directions, every=False):
     return jax.jit(lambda inputs: {name: mode(inputs) for name, mode in modes.items()})(inputs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize(
     "layout, channels_y, every",
     [
@@ -354,9 +359,7 @@ def test_product_exports(key, name):
     np.testing.assert_allclose(again(x, leaf, w), function(x, leaf, w), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("cg", "escn"))) for n in NAMES]
-)
+@pytest.mark.parametrize("name", FEW)
 def test_derivatives_of_forces_export(key, name):
     """Two reverse passes, run at two sizes."""
     case = Case(name, 1, 1, 1, None, 1)

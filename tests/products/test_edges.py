@@ -137,6 +137,7 @@ def test_gaunt_weights_are_factors_at_each_edge(x64, key):
     )
 
 
+@pytest.mark.slow
 def test_chunks_of_unknown_number_export(key, chunks):
     chunks()
     x, y, w, *places = operands(key)

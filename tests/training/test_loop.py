@@ -90,6 +90,7 @@ def test_a_batch_that_is_not_finite_is_named(problem: Callable, tmp_path: Path):
     assert Checkpoints(tmp_path / "checkpoints").steps("last")  # the last good state
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run(problem: Callable, tmp_path: Path):
     p = problem()
     p.optimizer = Optimizer(learning_rate=0.0)
@@ -107,6 +108,7 @@ def test_a_plateau_lowers_the_rate(problem: Callable, tmp_path: Path):
     assert found.compilations == 3
 
 
+@pytest.mark.slow
 def test_validation_every_few_epochs_is_one_call(problem: Callable, tmp_path: Path):
     found = problem().fit(tmp_path, epochs=5, validate_every=2)
     assert [line["epoch"] for line in found.history] == [2.0, 4.0, 5.0]

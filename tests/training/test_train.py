@@ -183,6 +183,7 @@ def test_the_metrics_are_those_of_the_parameters_that_are_kept(model, folder):
     assert {"valid.loss", "valid.energy.mae", "valid.forces.rmse"} <= set(model.card.metrics)
 
 
+@pytest.mark.slow
 def test_the_metrics_follow_what_is_watched(model, tmp_path, monkeypatch):
     """Here a figure that is best when the loss is worst."""
     validate = loop._validate
