@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from geojax import clifford
 from geojax.clifford import Algebra
-from geojax.nn.dense import Part
+from geojax.nn.dense import Part, sum_of_parts, total_width
 from geojax.nn.message import irrep
 
 __all__ = [
@@ -53,28 +53,23 @@ class MultivectorLinear(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Part) -> Float[Array, "*n blade channels"]:
-        """Of the parts side by side, without concatenating them.
-
-        A part is an array, or an array and a linear map of its rows (a gather) that follows the
-        matrix: on nodes, before the gather, the product costs less.
-        """
-        pairs = [part if isinstance(part, tuple) else (part, _same) for part in parts]
-        fan_in = sum(x.shape[-1] for x, _ in pairs)
+        """Of the parts side by side; see `nn.dense.sum_of_parts`."""
+        fan_in = total_width(parts)
         count = 1 if self.shared else clifford.parts(self.algebra, self.modulo)
         kernel = self.param(
             "kernel", nn.initializers.normal(1 / sqrt(fan_in)), (count, fan_in, self.channels)
         )
         part_of = clifford.part_of_grade(self.algebra, 1 if self.shared else self.modulo)
-        terms, row = [], 0
-        for x, move in pairs:
-            own = kernel[:, row : row + x.shape[-1]].astype(x.dtype)
+
+        def times(x: Array, rows: slice) -> Array:
+            own = kernel[:, rows].astype(x.dtype)
             grades = [
                 clifford.of_grade(x, self.algebra, grade) @ own[part]
                 for grade, part in enumerate(part_of)
             ]
-            terms.append(move(jnp.concatenate(grades, -2)))
-            row += x.shape[-1]
-        out = sum(terms[1:], terms[0])
+            return jnp.concatenate(grades, -2)
+
+        out = sum_of_parts(parts, times)
         return out + _bias(self, out) if self.bias else out
 
 
@@ -246,7 +241,3 @@ def _param(
     """A parameter with axes of size one in front, for arithmetic with x."""
     value = module.param(name, start, shape).astype(x.dtype)
     return value.reshape(*[1] * (x.ndim - 2), *shape)
-
-
-def _same(x: Array) -> Array:
-    return x

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from geojax.nn.activation import activate
 
-__all__ = ["MLP", "Affine", "Dense", "Perceptron"]
+__all__ = ["MLP", "Affine", "Dense", "Perceptron", "sum_of_parts", "total_width", "uniform"]
 
 Part = Array | tuple[Array, Callable[[Array], Array]]
 
@@ -59,6 +59,35 @@ class MLP(nn.Module):
         return x
 
 
+def total_width(parts: Sequence[Part]) -> int:
+    """The channels of parts that lie side by side."""
+    return sum((part[0] if isinstance(part, tuple) else part).shape[-1] for part in parts)
+
+
+def sum_of_parts(parts: Sequence[Part], times: Callable[[Array, slice], Array]) -> Array:
+    """A matrix times parts that lie side by side, without concatenating them.
+
+    Args:
+        parts: each an array, or an array and a linear map of its rows (a gather) that follows the
+            matrix: on nodes, before the gather, the product costs less.
+        times: the product of a part with its rows of the matrix.
+    """
+    terms, row = [], 0
+    for part in parts:
+        x, move = part if isinstance(part, tuple) else (part, None)
+        term = times(x, slice(row, row + x.shape[-1]))
+        terms.append(term if move is None else move(term))
+        row += x.shape[-1]
+    return sum(terms[1:], terms[0])
+
+
+def uniform(bound: float) -> nn.initializers.Initializer:
+    """Draws from U(±bound)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
+
+
 class Affine(nn.Module):
     """x W + b, both drawn from U(±1/sqrt(fan-in)): how PyTorch's linear layers start."""
 
@@ -68,24 +97,16 @@ class Affine(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: Part) -> Float[Array, "*n width"]:
-        """Of the parts side by side, without concatenating them.
-
-        A part is an array, or an array and a linear map of rows (a gather) that follows the matrix:
-        on nodes, before the gather, the product costs less.
-        """
-        pairs = [part if isinstance(part, tuple) else (part, _same) for part in parts]
-        fan_in = sum(x.shape[-1] for x, _ in pairs)
+        """Of the parts side by side; see `sum_of_parts`."""
+        fan_in = total_width(parts)
         bound = 1 / sqrt(fan_in)
         start = bound if self.gain is None else self.gain * sqrt(6 / (fan_in + self.width))
-        kernel = self.param("kernel", _uniform(start), (fan_in, self.width))
-        terms, row = [], 0
-        for x, move in pairs:
-            terms.append(move(x @ kernel[row : row + x.shape[-1]].astype(x.dtype)))
-            row += x.shape[-1]
+        kernel = self.param("kernel", uniform(start), (fan_in, self.width))
+        out = sum_of_parts(parts, lambda x, rows: x @ kernel[rows].astype(x.dtype))
         if self.bias:
-            shift = self.param("bias", _uniform(bound), (self.width,)).astype(terms[0].dtype)
-            terms.append(shift.reshape(*[1] * (terms[0].ndim - 1), -1))
-        return sum(terms[1:], terms[0])
+            shift = self.param("bias", uniform(bound), (self.width,)).astype(out.dtype)
+            out = out + shift.reshape(*[1] * (out.ndim - 1), -1)
+        return out
 
 
 # Its derivative comes from its argument alone. Otherwise the sigmoid is kept as well, which is two
@@ -106,13 +127,3 @@ class Perceptron(nn.Module):
             x = Affine(width, name=f"affine_{i}")(x)
             x = silu(x) if self.end or i < len(self.widths) - 1 else x
         return x
-
-
-def _uniform(bound: float) -> Callable[..., Array]:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -bound, bound
-    )
-
-
-def _same(x: Array) -> Array:
-    return x

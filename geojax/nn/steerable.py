@@ -34,6 +34,7 @@ from jaxtyping import Array, Float
 
 from geojax import so3
 from geojax.nn.activation import ACTIVATIONS
+from geojax.nn.dense import uniform
 from geojax.nn.linear import Blocks
 from geojax.nn.message import irrep
 from geojax.nn.norm import LayerNorm
@@ -108,7 +109,7 @@ class Profile(nn.Module):
                 f"kernel_{i}", nn.initializers.he_uniform(), (a.shape[-1], self.width)
             )
             bound = 1 / sqrt(a.shape[-1])
-            bias = self.param(f"bias_{i}", _uniform(bound), (self.width,))
+            bias = self.param(f"bias_{i}", uniform(bound), (self.width,))
             a = a @ kernel.astype(a.dtype) + bias.astype(a.dtype)[None, :]
             a = ACTIVATIONS[self.activation].call(LayerNorm(name=f"norm_{i}")(a))
         return a
@@ -153,9 +154,9 @@ class SteerableKernel(nn.Module):
             shape = (t.shape[1], t.shape[3], self.widths[target])
             name = f"{source}_{target}"
             kernel = self.param(
-                f"kernel_{name}", _uniform(sqrt(6 / self.hidden)), (self.hidden, *shape)
+                f"kernel_{name}", uniform(sqrt(6 / self.hidden)), (self.hidden, *shape)
             )
-            bias = self.param(f"bias_{name}", _uniform(1 / sqrt(self.hidden)), shape)
+            bias = self.param(f"bias_{name}", uniform(1 / sqrt(self.hidden)), shape)
             terms.setdefault(target, []).append(
                 _apply(h[i], kernel.astype(t.dtype), bias.astype(t.dtype), t)
             )
@@ -175,9 +176,3 @@ def _apply(
     phi = h @ kernel.reshape(hidden, -1) + bias.reshape(1, -1)
     t = jnp.moveaxis(t, 1, 2).reshape(t.shape[0], t.shape[2], columns)
     return jnp.einsum("emq,eqw->emw", t, phi.reshape(h.shape[0], columns, width))
-
-
-def _uniform(bound: float) -> nn.initializers.Initializer:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -bound, bound
-    )

@@ -6,14 +6,15 @@ What every network promises is in `test_contract`.
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geojax.graphs import Budget, Graph, Structure, pad, sample
+from geojax.graphs import Structure
 from geojax.networks.allegro import Allegro
+from tests.networks.plain import silu
+from tests.networks.small import CUTOFF, ELEMENTS, graph_of, molecule, parameters, shapes
 
-CUTOFF, ELEMENTS, NEIGHBORS = 3.0, (1, 6, 8), 4.0
+NEIGHBORS = 4.0
 SMALL = Allegro(
     CUTOFF,
     channels=3,
@@ -26,35 +27,6 @@ SMALL = Allegro(
     elements=ELEMENTS,
     average_neighbors=NEIGHBORS,
 )
-
-
-def molecule(n=6, seed=0) -> Structure:
-    """Atoms about 1.2 Å apart, without any symmetry."""
-    rng = np.random.default_rng(seed)
-    corners = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
-    species = np.array([1, 6, 8, 1, 6, 1, 1, 8])
-    return Structure(1.2 * corners[:n] + 0.15 * rng.normal(size=(n, 3)), species[:n])
-
-
-def graph_of(structure: Structure) -> Graph:
-    batch = pad([sample(structure, CUTOFF)], Budget(9, 60, 2), np.float64)
-    return jax.tree.map(jnp.asarray, batch.graph)
-
-
-def shapes(network):
-    return jax.eval_shape(network.init, jax.random.key(0), graph_of(molecule()))
-
-
-def parameters(network):
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=2.0, size=x.shape)), shapes(network))
-
-
-def silu(x):
-    """Normalised: its square is one on average over the normal distribution."""
-    t, weights = np.polynomial.hermite_e.hermegauss(120)
-    plain = lambda x: x / (1 + np.exp(-x))
-    return plain(x) / math.sqrt(np.sum(weights * plain(t) ** 2) / math.sqrt(2 * math.pi))
 
 
 def dense(x, weights):
@@ -93,7 +65,7 @@ def by_hand(params, structure):
 
 
 def test_one_layer_by_hand(x64):
-    structure, params = molecule(), parameters(SMALL)
+    structure, params = molecule(), parameters(SMALL, scale=2.0)
     found = jax.jit(SMALL.apply)(params, graph_of(structure)).array[: len(structure)]
     expected = by_hand(params["params"], structure)
     assert np.abs(expected).min() > 1e-6
@@ -104,7 +76,7 @@ def test_atoms_beyond_one_cutoff_do_not_matter(x64):
     """However many layers: in a chain, an atom sees its neighbours and not theirs."""
     chain = Structure(np.arange(4)[:, None] * np.array([[0, 2.0, 0]]), np.array([1, 6, 8, 1]))
     network = SMALL.clone(layers=3)
-    graph, params = graph_of(chain), parameters(network)
+    graph, params = graph_of(chain), parameters(network, scale=2.0)
 
     def energies(positions):
         nodes = {**graph.nodes, "positions": positions}

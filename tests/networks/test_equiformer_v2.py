@@ -3,6 +3,8 @@
 What every network promises is in `test_contract`.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,10 @@ from geojax.graphs import Budget, Structure, pad, sample
 from geojax.networks.equiformer_v2 import EquiformerV2
 from geojax.potential import Output, predict_fn
 from geojax.so3 import random_rotation
-from tests.networks import plain
+from tests.networks import plain, small
+from tests.networks.small import CUTOFF, ELEMENTS, graph_of, parameters, shapes
 
-CUTOFF, ELEMENTS = 3.0, (1, 6, 8)
+molecule = partial(small.molecule, spacing=1.3)
 SMALL = EquiformerV2(
     CUTOFF,
     channels=4,
@@ -37,28 +40,6 @@ PUBLISHED = {
     "83M": (dict(layers=12, lmax=6, m_max=2), 83_164_802),
     "153M": (dict(layers=20, lmax=6, m_max=3), 153_602_690),
 }
-
-
-def molecule(n=6, seed=0) -> Structure:
-    rng = np.random.default_rng(seed)
-    corners = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
-    species = np.array([1, 6, 8, 1, 6, 1, 1, 8])
-    return Structure(1.3 * corners[:n] + 0.15 * rng.normal(size=(n, 3)), species[:n])
-
-
-def graph_of(structure: Structure, dtype=np.float64):
-    batch = pad([sample(structure, CUTOFF)], Budget(9, 60, 2), dtype)
-    return jax.tree.map(jnp.asarray, batch.graph)
-
-
-def shapes(network):
-    return jax.eval_shape(network.init, jax.random.key(0), graph_of(molecule(), np.float32))
-
-
-def parameters(network, scale=1.0):
-    rng = np.random.default_rng(1)
-    draw = lambda x: jnp.asarray(rng.normal(scale=scale, size=x.shape))
-    return jax.tree.map(draw, shapes(network))
 
 
 apply = jax.jit(SMALL.apply)

@@ -3,15 +3,17 @@
 What every network promises is in `test_contract`.
 """
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from geojax.graphs import Budget, Structure, pad, sample
+from geojax.graphs import Structure
 from geojax.networks.esen import ESEN
-from tests.networks import plain
+from tests.networks import plain, small
+from tests.networks.small import CUTOFF, ELEMENTS, graph_of, parameters, shapes
 
-CUTOFF, ELEMENTS = 3.0, (1, 6, 8)
+molecule = partial(small.molecule, spacing=1.3)
 SMALL = ESEN(
     CUTOFF,
     channels=4,
@@ -25,27 +27,6 @@ SMALL = ESEN(
     elements=ELEMENTS,
     average_neighbors=4.0,
 )
-
-
-def molecule() -> Structure:
-    rng = np.random.default_rng(0)
-    corners = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
-    species = np.array([1, 6, 8, 1, 6, 1])
-    return Structure(1.3 * corners[:6] + 0.15 * rng.normal(size=(6, 3)), species)
-
-
-def graph_of(structure: Structure, dtype=np.float64):
-    batch = pad([sample(structure, CUTOFF)], Budget(9, 60, 2), dtype)
-    return jax.tree.map(jnp.asarray, batch.graph)
-
-
-def shapes(network):
-    return jax.eval_shape(network.init, jax.random.key(0), graph_of(molecule(), np.float32))
-
-
-def parameters(network):
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), shapes(network))
 
 
 apply = jax.jit(SMALL.apply)

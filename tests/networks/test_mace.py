@@ -6,16 +6,17 @@ What every network promises is in `test_contract`, the contraction in `tests/pro
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from geojax import so3
-from geojax.graphs import Budget, Graph, Structure, pad, sample
+from geojax.graphs import Structure
 from geojax.networks.mace import MACE
 from geojax.products import symmetric_blocks
+from tests.networks.plain import silu
+from tests.networks.small import CUTOFF, ELEMENTS, graph_of, molecule, parameters, shapes
 
-CUTOFF, ELEMENTS, NEIGHBORS = 3.0, (1, 6, 8), 4.0
+NEIGHBORS = 4.0
 SMALL = MACE(
     CUTOFF,
     channels=3,
@@ -29,40 +30,11 @@ SMALL = MACE(
 )
 
 
-def molecule(n=6, seed=0) -> Structure:
-    """Atoms about 1.2 Å apart, without any symmetry."""
-    rng = np.random.default_rng(seed)
-    corners = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
-    species = np.array([1, 6, 8, 1, 6, 1, 1, 8])
-    return Structure(1.2 * corners[:n] + 0.15 * rng.normal(size=(n, 3)), species[:n])
-
-
-def graph_of(structure: Structure) -> Graph:
-    batch = pad([sample(structure, CUTOFF)], Budget(9, 60, 2), np.float64)
-    return jax.tree.map(jnp.asarray, batch.graph)
-
-
-def shapes(network):
-    return jax.eval_shape(network.init, jax.random.key(0), graph_of(molecule()))
-
-
-def parameters(network):
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=2.0, size=x.shape)), shapes(network))
-
-
 def count(network) -> int:
     return sum(x.size for x in jax.tree.leaves(shapes(network)))
 
 
 # Two layers by hand. Correlation 1, so that the contraction is a factor for each degree.
-
-
-def silu(x):
-    """Normalised: its square is one on average over the normal distribution."""
-    t, weights = np.polynomial.hermite_e.hermegauss(120)
-    plain = lambda x: x / (1 + np.exp(-x))
-    return plain(x) / math.sqrt(np.sum(weights * plain(t) ** 2) / math.sqrt(2 * math.pi))
 
 
 def dense(x, weights):
@@ -115,7 +87,7 @@ def layer_by_hand(params, x, structure, last):
 
 
 def test_two_layers_by_hand(x64):
-    structure, params = molecule(), parameters(SMALL)
+    structure, params = molecule(), parameters(SMALL, scale=2.0)
     own = params["params"]
     one_hot = (structure.species[:, None] == np.array(ELEMENTS)).astype(float)
     x = [dense(one_hot, own["embedding"]["0e"])[:, None]]
@@ -171,7 +143,7 @@ def test_the_published_number_of_parameters():
 
 def alone(network):
     graph = graph_of(Structure(np.zeros((1, 3)), np.array([6])))
-    return np.asarray(jax.jit(network.apply)(parameters(network), graph).array)[0]
+    return np.asarray(jax.jit(network.apply)(parameters(network, scale=2.0), graph).array)[0]
 
 
 def test_the_first_residual_gives_isolated_atoms_an_energy(x64):
@@ -184,7 +156,7 @@ def test_the_contractions_are_different_networks_of_one_shape(x64):
     outputs = []
     for contraction in ("cg", "gaunt"):
         network = SMALL.clone(correlation=2, lmax_hidden=0, contraction=contraction)
-        out = jax.jit(network.apply)(parameters(network), graph_of(structure))
+        out = jax.jit(network.apply)(parameters(network, scale=2.0), graph_of(structure))
         outputs.append(np.asarray(out.array)[: len(structure)])
     assert outputs[0].shape == outputs[1].shape and np.isfinite(outputs).all()
     assert np.abs(outputs[0] - outputs[1]).max() > 1e-6

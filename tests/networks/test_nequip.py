@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from e3nn_jax import Irrep, Irreps
 
-from geojax.graphs import Budget, Graph, Structure, pad, sample
+from geojax.graphs import Structure
 from geojax.networks.nequip import NequIP
 from geojax.so3 import random_rotation, wigner_d
+from tests.networks.plain import silu
+from tests.networks.small import CUTOFF, ELEMENTS, graph_of, molecule
 
-CUTOFF, ELEMENTS = 3.0, (1, 6, 8)
 SMALL = NequIP(
     CUTOFF, channels=4, layers=3, radial_width=8, elements=ELEMENTS, average_neighbors=4.0
 )
@@ -26,19 +27,6 @@ PUBLISHED = {
     "L": dict(layers=6, lmax=3, channels=(128, 64, 32, 32)),
     "XL": dict(layers=6, lmax=4, channels=(320, 96, 64, 32, 32)),
 }
-
-
-def molecule(n=6, seed=0) -> Structure:
-    """Atoms about 1.2 Å apart, without any symmetry."""
-    rng = np.random.default_rng(seed)
-    corners = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
-    species = np.array([1, 6, 8, 1, 6, 1, 1, 8])
-    return Structure(1.2 * corners[:n] + 0.15 * rng.normal(size=(n, 3)), species[:n])
-
-
-def graph_of(structure: Structure) -> Graph:
-    batch = pad([sample(structure, CUTOFF)], Budget(9, 60, 2), np.float64)
-    return jax.tree.map(jnp.asarray, batch.graph)
 
 
 def shapes(network):
@@ -59,13 +47,6 @@ def outputs(network, structure, params=None) -> np.ndarray:
 
 
 # The layer
-
-
-def silu(x):
-    """Normalised: its square is one on average over the normal distribution."""
-    t, weights = np.polynomial.hermite_e.hermegauss(120)
-    plain = lambda x: x / (1 + np.exp(-x))
-    return plain(x) / math.sqrt(np.sum(weights * plain(t) ** 2) / math.sqrt(2 * math.pi))
 
 
 def dense(x, weights):
