@@ -34,8 +34,9 @@ __all__ = [
     "wedge",
 ]
 
-# The terms of one reduction: with 32 XLA's loops for CPUs are ten times slower.
-TERMS = 8
+# The terms of each round of a loop. The factors are stored before a loop; without one XLA fuses
+# what they are made of (norms, gates) into every read, and computes it 2^n times.
+TERMS = 2
 
 
 class Path(NamedTuple):
@@ -203,7 +204,7 @@ def _table(spec: Product, target: str) -> Table:
         row = {"x": left, "y": right, "out": kept[out, order[path]] if kept else out}
         first, second = (row[name] for name in FACTORS[target])
         entries[row[target]].append((first, second, order[path], value))
-    longest = max(map(len, entries))
+    longest = -(-max(map(len, entries)) // TERMS) * TERMS
     filled = np.array([row + [(0, 0, 0, 0)] * (longest - len(row)) for row in entries], float)
     first, second, path, value = np.moveaxis(filled, (2, 1), (0, 1))
     first, second, path = (places.astype(np.int32) for places in (first, second, path))
@@ -257,13 +258,15 @@ def _rows(spec: Product, target: str, given: Mapping[str, Array]) -> Array:
     factors = jnp.asarray(table.value, a.dtype)[..., None]
     if "w" in given:
         factors = factors * _take(given["w"], 0, table.path)
-    total = jnp.zeros((), a.dtype)
-    for start in range(0, len(table.first), TERMS):
-        here = slice(start, start + TERMS)
-        pairs = _take(a, 1, table.first[here]) * _take(b, 1, table.second[here])
-        part = (factors[None, here] * pairs).sum(1)
-        total = part if start == 0 else total + part
-    return total
+
+    def add(total: Array, some: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        factor, first, second = some
+        return total + (factor[None] * _take(a, 1, first) * _take(b, 1, second)).sum(1), None
+
+    terms = (factors, table.first, table.second)
+    pieces = tuple(jnp.asarray(t).reshape(len(t) // TERMS, TERMS, *t.shape[1:]) for t in terms)
+    start = jnp.zeros((len(a), len(table.first[0]), a.shape[-1]), a.dtype)
+    return jax.lax.scan(add, start, pieces)[0]
 
 
 def _weights(spec: Product, given: Mapping[str, Array]) -> Array:

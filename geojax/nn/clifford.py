@@ -59,15 +59,14 @@ class MultivectorLinear(nn.Module):
         kernel = self.param(
             "kernel", nn.initializers.normal(1 / sqrt(fan_in)), (count, fan_in, self.channels)
         )
-        part_of = clifford.part_of_grade(self.algebra, 1 if self.shared else self.modulo)
+        modulo = 1 if self.shared else self.modulo
 
         def times(x: Array, rows: slice) -> Array:
             own = kernel[:, rows].astype(x.dtype)
-            grades = [
-                clifford.of_grade(x, self.algebra, grade) @ own[part]
-                for grade, part in enumerate(part_of)
-            ]
-            return jnp.concatenate(grades, -2)
+            width = own.shape[1] * self.channels
+            of_blade = clifford.expand(own.reshape(count, width), self.algebra, modulo)
+            of_blade = of_blade.reshape(2**self.algebra.n, *own.shape[1:])
+            return jnp.einsum("...bi,bio->...bo", x, of_blade)
 
         out = sum_of_parts(parts, times)
         return out + _bias(self, out) if self.bias else out
