@@ -77,7 +77,8 @@ def methods(case: list[Any]) -> list[str]:
             "C": coupled or name == "gaunt-grid",
         }[table]
         here = product.platform in (None, jax.default_backend())
-        found += [OURS + name] if able and suits and here else []
+        own = name != "cg-native" or lmax <= 4  # beyond, its code is that of cg
+        found += [OURS + name] if able and suits and here and own else []
     return found
 
 
