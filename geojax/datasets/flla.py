@@ -30,14 +30,19 @@ QUOTES = str.maketrans("'", '"')
 
 
 @DATASETS.register("flla")
-def flla(n_train: int | None = None, valid: float | int = 0.1, seed: int = 0) -> Dataset:
+def flla(
+    n_train: int | None = None,
+    valid: float | int = 0.1,
+    test: float | int = 0,
+    seed: int = 0,
+) -> Dataset:
     """Crystals with `targets.formation_energy` and `targets.e_above_hull` [eV/atom].
 
-    The published split is not known, and test is empty: hold out what is needed.
+    The published split is not known: hold out for a test of one's own what is needed.
 
     Args:
         n_train: only so many training crystals, chosen at random, the same ones every time.
-        valid: a fraction or a number of the crystals, held out at random.
+        valid, test: fractions or numbers of the crystals, held out at random.
         seed: of that choice.
 
     Raises:
@@ -45,12 +50,12 @@ def flla(n_train: int | None = None, valid: float | int = 0.1, seed: int = 0) ->
         ValueError: `n_train` is out of range.
     """
     structures = [_structure(row) for row in _rows(folder("flla_formation_energy") / FILE)]
-    train, held = split(structures, [-1, valid], seed)
+    train, held, tested = split(structures, [-1, valid, test], seed)
     if n_train is not None and not 0 < n_train <= len(train):
         raise ValueError(f"n_train is 1 to {len(train)}; got {n_train}")
     if n_train is not None:
         (train,) = split(train, [n_train], seed)
-    return Dataset("flla", train, held, card=CARD)
+    return Dataset("flla", train, held, tested, CARD)
 
 
 def _rows(path: Path) -> Iterable[dict[str, str]]:
