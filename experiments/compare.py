@@ -1,13 +1,13 @@
 """Networks on equal terms: one trainer, the same data, split, loss and certificate.
 
-`compare.toml` holds the networks, and for every study its data, loss and budget. The budget is a
-number of passes over the data, chosen so that every network of a study trains for about equally
-long on one CPU core.
+`compare/studies.toml` holds the networks, and for every study its data, loss and budget. The budget
+is a number of passes over the data, chosen so that every network of a study trains for about
+equally long on one CPU core.
 
 run:     python experiments/compare.py STUDY ... [--networks nequip mace ...]
 time:    ten to forty minutes for each network and study on one CPU core; a run that was stopped
          goes on, and what is done is not trained again
-expect:  the published errors stand in compare.toml; they are of larger networks and longer runs
+expect:  the published errors stand there; they are of larger networks and longer runs
 reached: results/compare.json
 """
 
@@ -100,7 +100,7 @@ def inference(model: Model, structures: Sequence[Structure]) -> float:
 
 
 def main() -> None:
-    table = tomllib.loads((HERE / "compare.toml").read_text())
+    table = tomllib.loads((HERE / "compare" / "studies.toml").read_text())
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("studies", nargs="+", choices=table["studies"])
     parser.add_argument("--networks", nargs="+", choices=table["networks"])

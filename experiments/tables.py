@@ -59,6 +59,8 @@ ACCURACY = [
         "meV/Å",
         "5.9 (MACE 5.1)",
     ),
+    ("acac-mace", "MACE, acetylacetone 300 K", "energy.rmse", milli, "meV", "0.9, 256 channels"),
+    ("acac-mace", "MACE, acetylacetone 300 K", "forces.rmse", milli, "meV/Å", "5.1, 256 channels"),
     (
         "mlearn-cu-nequip",
         "NequIP, copper (mlearn)",
@@ -85,6 +87,94 @@ ACCURACY = [
         "0.029 with 100,000",
     ),
 ]
+
+
+def nbody() -> str:
+    """The charged 5-body system: mean over seeds and spread, beside the published error."""
+    found = result("nbody") or {"budgets": {}}
+    rows = []
+    if "linear" in found:
+        rows.append(["x + v t", "", "", f"{found['linear']['mse']:.4f}", "", "0.0819"])
+    for steps, networks in found["budgets"].items():
+        for network, row in networks.items():
+            spread = f" ± {row['spread']:.4f}" if row["spread"] is not None else ""
+            rows.append(
+                [
+                    network,
+                    f"{row['parameters']:,}",
+                    f"{int(steps):,}",
+                    f"{row['mse']:.4f}{spread}",
+                    str(len(row["seeds"])),
+                    NBODY[network],
+                ]
+            )
+    heads = [
+        "charged 5-body",
+        "parameters",
+        "steps",
+        "test MSE",
+        "seeds",
+        "published, 300,000 steps",
+    ]
+    return markdown(heads, rows)
+
+
+NBODY = {
+    "egnn": "0.0071",
+    "tfn": "0.0155",
+    "se3-transformer": "0.0244",
+    "segnn": "0.0043",
+    "ponita": "0.0043",
+    "cgenn": "0.0039",
+}
+
+
+def networks() -> str:
+    """Networks trained alike: errors, size, speed and certificate."""
+    found = (result("compare") or {"studies": {}})["studies"]
+    rows = []
+    for study, (title, metrics) in COMPARED.items():
+        for name, row in found.get(study, {}).items():
+            errors = [f"{milli(row['test'][metric]):.3g} {unit}" for metric, unit in metrics]
+            rows.append(
+                [
+                    title,
+                    name,
+                    ", ".join(errors),
+                    f"{row['parameters']:,}",
+                    f"{row['seconds'] / 60:.0f}",
+                    f"{row['structures_per_second']:.0f}",
+                    f"{row['microseconds_per_atom']:.0f}",
+                    "passed"
+                    if row["certificate"]["passed"]
+                    else "failed: " + ", ".join(row["certificate"]["failed"]),
+                ]
+            )
+    heads = ["study", "network", "test error", "parameters", "minutes", "structures/s, training"]
+    return markdown([*heads, "µs per atom, forces", "certificate"], rows)
+
+
+COMPARED = {
+    "ethanol": (
+        "rMD17 ethanol, 850 frames, MAE",
+        [("energy.mae", "meV"), ("forces.mae", "meV/Å")],
+    ),
+    "acac": (
+        "acetylacetone 300 K, 450 frames, RMSE",
+        [("energy.rmse", "meV"), ("forces.rmse", "meV/Å")],
+    ),
+    "mlearn": (
+        "mlearn, RMSE",
+        [
+            ("energy_per_atom.rmse", "meV/atom"),
+            ("forces.rmse", "meV/Å"),
+            ("stress.rmse", "meV/Å³"),
+        ],
+    ),
+    "flla": ("FLLA formation energy, MAE", [("targets.formation_energy.mae", "meV/atom")]),
+    "perov5": ("Perov-5 heat of formation, MAE", [("targets.heat_all.mae", "meV/atom")]),
+    "dielectric": ("dielectric tensor, MAE", [("targets.dielectric.mae", "10⁻³")]),
+}
 
 
 def rotations() -> str:
@@ -222,6 +312,8 @@ def render() -> dict[str, str]:
     """All tables by name."""
     return {
         "accuracy": accuracy(),
+        "nbody": nbody(),
+        "networks": networks(),
         "rotations": rotations(),
         "learning": learning(),
         "training": training(),
