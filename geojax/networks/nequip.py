@@ -112,6 +112,7 @@ class NequIP(nn.Module):
     chiral: bool = False  # without parity: odd paths too, SE(3) only
     product: str = "auto"  # a name in PRODUCTS
     n_basis: int = 8
+    trainable_basis: bool = False  # the frequencies of the waves, as published
     envelope: int = 6  # power of the polynomial
     radial_layers: int = 2
     radial_width: int = 64
@@ -135,7 +136,8 @@ class NequIP(nn.Module):
         hidden, last = self._widths()
         vectors = edge_vectors(graph)
         y = harmonics(vectors, self.lmax)[..., None]
-        waves = RadialBasis(self.cutoff, self.n_basis, self.envelope)(safe_norm(vectors))
+        basis = RadialBasis(self.cutoff, self.n_basis, self.envelope, self.trainable_basis)
+        waves = basis(safe_norm(vectors))
         species = one_hot_species(graph, self.elements)
         x = {SCALAR: species[:, None, :]}
         x = LinearBlocks({SCALAR: hidden[SCALAR]}, name="embedding")(x)

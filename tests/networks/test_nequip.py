@@ -137,7 +137,7 @@ def count(network) -> int:
     harmonics = [Irrep(l, (-1) ** l) for l in range(network.lmax + 1)]
     scalar = Irrep("0e")
     wanted_out = {item.ir: item.mul for item in Irreps(network.irreps_out)}
-    x, total = {scalar: sizes[0]}, species * sizes[0]
+    x, total = {scalar: sizes[0]}, species * sizes[0] + rbf * network.trainable_basis
     for layer in range(network.layers):
         last = layer == network.layers - 1
         wanted = {i: n for i, n in hidden.items() if not last or i in wanted_out}
@@ -173,6 +173,7 @@ VARIANTS = {
     "chiral": dict(parity=False, chiral=True, lmax=2, channels=(6, 4, 2)),
     "tensors": dict(irreps_out="2x0e+1o+2x1e", lmax=2, layers=3),
     "one radial layer": dict(radial_layers=1, n_basis=5),
+    "trained waves": dict(n_basis=5, trainable_basis=True),
 }
 
 
