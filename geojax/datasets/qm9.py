@@ -56,6 +56,7 @@ def qm9(
     subtract_atoms: bool = False,
     full: bool = False,
     n_train: int | None = None,
+    energy: str | None = None,
 ) -> Dataset:
     """10,000 training and 2,000 validation molecules of the EGNN split, or all of QM9.
 
@@ -67,9 +68,11 @@ def qm9(
         full: all 130,831 molecules in the EGNN split of 100,000 / 17,748 / 13,083.
         n_train: only so many training molecules, chosen at random, the same ones every time and
             among those of every larger number.
+        energy: U0, U, H or G, as the label `energy` too, with the energies of the free atoms as
+            isolated E0s.
 
     Raises:
-        KeyError: an unknown target.
+        KeyError: an unknown target, or an energy that is none.
         FileNotFoundError: the file is not on this machine.
         ValueError: `n_train` is out of range.
     """
@@ -77,6 +80,8 @@ def qm9(
     for name in names:
         if name not in UNITS:
             raise KeyError(f"QM9 has no target {name!r}; {did_you_mean(name, UNITS)}")
+    if energy is not None and energy not in ATOM_ENERGIES:
+        raise KeyError(f"QM9 has no energy {energy!r}; {did_you_mean(energy, ATOM_ENERGIES)}")
     part, file = ("qm9_full_optional", "qm9_130831.npz") if full else ("qm9", "qm9_subset_12k.npz")
     with np.load(existing(folder(part) / file, "it is optional"), allow_pickle=False) as archive:
         found = {key: archive[key] for key in archive.files}
@@ -87,8 +92,13 @@ def qm9(
     if n_train is not None:  # the file is sorted by size
         train = np.sort(np.random.default_rng(0).permutation(train)[:n_train])
     values = _values(found, names, subtract_atoms)
-    parts = [_structures(found, values, which) for which in (train, valid, test)]
     card = CARD | {"subtract_atoms": subtract_atoms}
+    energies = None
+    if energy is not None:
+        energies = _values(found, [energy], subtract_atoms=False)[energy]
+        atoms = np.multiply(ATOM_ENERGIES[energy], HARTREE).tolist()
+        card |= {"energy": energy, "E0s": dict(zip(ELEMENTS, atoms, strict=True))}
+    parts = [_structures(found, values, energies, which) for which in (train, valid, test)]
     return Dataset("qm9", *parts, card=card)
 
 
@@ -110,14 +120,20 @@ def _values(
 
 
 def _structures(
-    found: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], which: np.ndarray
+    found: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    energies: np.ndarray | None,
+    which: np.ndarray,
 ) -> tuple[Structure, ...]:
+    energy = lambda i: None if energies is None else energies[i]
     ends = np.cumsum(found["n_atoms"])
     return tuple(
         Structure(
             found["R"][ends[i] - found["n_atoms"][i] : ends[i]],
             found["z"][ends[i] - found["n_atoms"][i] : ends[i]],
-            properties=Properties(targets={name: value[i] for name, value in values.items()}),
+            properties=Properties(
+                energy=energy(i), targets={name: value[i] for name, value in values.items()}
+            ),
             info={"index": int(found["index"][i])},
         )
         for i in which

@@ -60,6 +60,17 @@ def test_atoms_are_subtracted(real):
     assert data.card["subtract_atoms"] is True
 
 
+def test_a_column_is_the_energy_with_the_free_atoms_beside_it(real):
+    data = real("qm9", n_train=20, targets="U0", energy="U0")
+    atoms = np.array([sum(data.card["E0s"][z] for z in s.species) for s in data.valid])
+    energies = np.array([float(s.properties.energy) for s in data.valid])
+    targets = np.array([float(s.properties.targets["U0"]) for s in data.valid])
+    assert np.array_equal(energies, targets)
+    assert (energies - atoms).mean() == pytest.approx(-76.1, abs=1.0)
+    with pytest.raises(KeyError, match="QM9 has no energy 'zpve'"):
+        qm9(energy="zpve")
+
+
 def test_other_targets_are_refused():
     with pytest.raises(KeyError, match="QM9 has no target 'HOMO'; did you mean 'homo'"):
         qm9(targets="HOMO")
