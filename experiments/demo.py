@@ -98,7 +98,7 @@ def main() -> None:
             ),
             (
                 "Trajectory",
-                report.viewer(motion["positions"], motion["species"], motion["frames"]),
+                report.viewer(motion["positions"], motion["species"], motion["time"]),
             ),
             ("Plan", report.facts({k: v for k, v in plan.items() if k != "programs"})),
         ],
@@ -150,14 +150,24 @@ def _centred(values: np.ndarray) -> np.ndarray:
 def dynamics(artifact: str, output: str, picoseconds: float) -> None:
     """2 ps at constant energy from the exported file alone; refuses to load the network's code."""
     from geojax.datasets import load, to_ase
-    from geojax.inference import calculator, nve, open_artifact
+    from geojax.inference import calculator, open_artifact
+    from geojax.simulation import Ensemble, molecular_dynamics
 
     atoms = to_ase(load("ethanol").test[0])
     atoms.calc = calculator(open_artifact(artifact))
     steps = int(picoseconds * 1000 / 0.5)
-    record = nve(atoms, steps=steps, timestep=0.5, temperature=300.0, seed=0)
+    record = molecular_dynamics(atoms, Ensemble(start=300.0), steps=steps, every=20)
     assert "geojax.networks" not in sys.modules, "the artifact must not need the network's code"
-    np.savez(output, species=atoms.numbers, **record)
+    np.savez(
+        output,
+        species=atoms.numbers,
+        time=record.time,
+        total=record.total,
+        kinetic=record.kinetic,
+        positions=np.array(record.positions),
+        temperature=record.temperature.mean(),
+        drift=record.drift,
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,8 @@ Inputs = Annotated[
     str | None,
     typer.Option(help="inputs of the network in a file, such as charge=total_charge,spin=spin"),
 ]
+StructureArg = Annotated[Path, typer.Argument(help="a file of structures")]
+Index = Annotated[int, typer.Option(help="which structure of the file; -1 is the last")]
 BAD_INPUT = (ValueError, KeyError, ImportError, TypeError, OSError, FloatingPointError)
 
 
@@ -129,6 +133,104 @@ def certify(
 
 
 @app.command()
+def md(
+    model: ModelArg,
+    structure: StructureArg,
+    steps: Annotated[int, typer.Option(help="in all, also of a run that goes on")] = 1000,
+    timestep: Annotated[float, typer.Option(help="fs")] = 0.5,
+    temperature: Annotated[float | None, typer.Option(help="K, of a thermostat")] = None,
+    pressure: Annotated[float | None, typer.Option(help="GPa, of a barostat")] = None,
+    start: Annotated[float | None, typer.Option(help="K, of the first velocities")] = None,
+    every: Annotated[int, typer.Option(help="steps between kept frames")] = 20,
+    seed: int = 0,
+    index: Index = 0,
+    folder: Annotated[Path, typer.Option(help="of the run")] = Path("runs/md"),
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """Dynamics at constant energy, temperature or pressure. The same command resumes."""
+    from geojax.simulation import Ensemble, molecular_dynamics
+
+    atoms = _atoms(model, structure, index, inputs)
+    ensemble = Ensemble(temperature, pressure, timestep=timestep, start=start, seed=seed)
+    with _bar("md", steps) as advance:
+        record = molecular_dynamics(
+            atoms, ensemble, steps=steps, every=every, folder=folder, progress=advance
+        )
+    _show_figures(f"{steps} steps of {timestep:g} fs", record.summary())
+    _write(to_json, record.summary())
+    _say(f"frames and numbers in {folder}")
+
+
+@app.command()
+def relax(
+    model: ModelArg,
+    structure: StructureArg,
+    output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
+    force: Annotated[float, typer.Option(help="eV/Å, the largest that is left")] = 0.01,
+    cell: Annotated[bool, typer.Option(help="relax the cell too")] = False,
+    pressure: Annotated[float, typer.Option(help="GPa, on the cell")] = 0.0,
+    steps: Annotated[int, typer.Option(help="at most")] = 1000,
+    optimizer: Annotated[str, typer.Option(help="lbfgs, bfgs or fire")] = "lbfgs",
+    trajectory: Annotated[Path | None, typer.Option(help="an extended-xyz file of steps")] = None,
+    index: Index = 0,
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """Move a structure to a minimum; without convergence in so many steps the exit code is 1."""
+    from geojax.datasets import formats
+    from geojax.simulation import relax as run
+
+    atoms = _atoms(model, structure, index, inputs)
+    found = run(
+        atoms,
+        force=force,
+        cell=cell,
+        pressure=pressure,
+        steps=steps,
+        optimizer=optimizer,
+        trajectory=trajectory,
+    )
+    formats.write(output, [formats.from_ase(atoms, labels=False)], [found.properties])
+    figures = {"energy [eV]": found.energy, "largest force [eV/Å]": found.force}
+    figures |= {} if found.pressure is None else {"pressure [GPa]": found.pressure}
+    _show_figures(f"{found.steps} steps of {optimizer}", figures)
+    _write(to_json, {"converged": found.converged, "steps": found.steps, **figures})
+    if not found.converged:
+        _say(f"not converged in {steps} steps; {output} is where it stopped")
+        raise typer.Exit(1)
+
+
+@app.command()
+def vibrations(
+    model: ModelArg,
+    structure: StructureArg,
+    count: Annotated[int | None, typer.Option(help="only the softest, by Lanczos")] = None,
+    index: Index = 0,
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """Frequencies and zero-point energy of a structure at rest (see relax)."""
+    from geojax.datasets import formats
+    from geojax.inference import Predictor, lowest_vibrations
+    from geojax.inference import vibrations as all_of
+    from geojax.zoo import load
+
+    found = formats.read(structure, inputs=_named(inputs)).structures[index]
+    predictor = Predictor(load(model))
+    (here,) = predictor([found], ("forces", "hessian") if count is None else ("forces",))
+    if count is None:
+        modes = all_of(here.hessian, found)
+    else:
+        modes = lowest_vibrations(predictor, found, count)
+    force = float((here.forces**2).sum(-1).max() ** 0.5)
+    figures = {"largest force [eV/Å]": force, "zero-point energy [eV]": modes.zero_point_energy}
+    _show_figures("vibrations", figures)
+    _print("cm⁻¹: " + " ".join(f"{frequency:.1f}" for frequency in modes.frequencies))
+    _write(to_json, figures | {"frequencies [cm⁻¹]": modes.frequencies.tolist()})
+
+
+@app.command()
 def inspect(
     path: Annotated[str, typer.Argument(help="a model, a .geojax file, or the folder of a run")],
 ):
@@ -213,6 +315,43 @@ def _structures(source: str, split: str, inputs: str | None) -> tuple[Any, Any]:
         return found, found
     chosen = datasets.load(source)
     return getattr(chosen, split), chosen.train
+
+
+def _atoms(model: str, path: Path, index: int, inputs: str | None) -> Any:
+    """One structure of a file as ASE's atoms, with the model as its calculator."""
+    from geojax.datasets import formats
+    from geojax.inference import calculator
+    from geojax.zoo import load
+
+    names = _named(inputs)
+    found = formats.read(path, inputs=names).structures
+    if not -len(found) <= index < len(found):
+        raise ValueError(f"{path} has {len(found)} structures; got --index {index}")
+    atoms = formats.to_ase(found[index])
+    atoms.calc = calculator(load(model), inputs={name: name for name in names})
+    return atoms
+
+
+def _show_figures(title: str, figures: dict[str, float]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "", title=title, show_header=False)
+    for name, value in figures.items():
+        table.add_row(escape(name), f"{value:.5g}")
+    _print(table)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int, float], None]]:
+    """A progress bar, and the function that moves it; it shows a temperature."""
+    from rich.progress import Progress
+
+    with Progress(console=_console(), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda step, kelvin: progress.update(
+            task, completed=step, description=f"{what} {kelvin:.0f} K"
+        )
 
 
 def _show_results(results: dict[str, Any]) -> None:

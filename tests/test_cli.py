@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from geojax import cli
 
-COMMANDS = "train evaluate predict export certify inspect data doctor list".split()
+COMMANDS = (
+    "train evaluate predict export certify md relax vibrations inspect data doctor list".split()
+)
 
 
 def run(*arguments: str) -> tuple[int, str]:

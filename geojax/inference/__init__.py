@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
-from geojax.inference.simulate import nve
 from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ __all__ = [
     "calculator",
     "export",
     "lowest_vibrations",
-    "nve",
     "open_artifact",
     "predict",
     "refresh",

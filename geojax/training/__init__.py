@@ -1,10 +1,10 @@
 """Training that compiles end to end: an epoch is one program, planned before its first step."""
 
+from geojax.signals import Stopped
 from geojax.training.loop import Options
 from geojax.training.losses import LOSSES, Term, terms_from_table
 from geojax.training.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
 from geojax.training.plan import Compilations
-from geojax.training.signals import Stopped
 from geojax.training.train import train
 
 __all__ = [

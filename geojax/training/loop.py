@@ -17,6 +17,7 @@ from rich.console import Console
 
 from geojax.metrics import summary
 from geojax.registry import did_you_mean
+from geojax.signals import Signals, Stopped
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.chunks import Chunks
 from geojax.training.devices import put
@@ -24,7 +25,6 @@ from geojax.training.history import History
 from geojax.training.order import Order, shuffled
 from geojax.training.plan import Compilations, Plan
 from geojax.training.progress import Progress
-from geojax.training.signals import Signals, Stopped
 from geojax.training.state import TrainState
 
 DTYPES = ("float32", "float64")

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = (  # from the ground up
-    ("arrays", "multilinear", "registry"),
+    ("arrays", "multilinear", "registry", "signals"),
     ("assets", "elements", "units"),
     ("native",),
     ("so3",),
@@ -20,7 +20,7 @@ ROWS = (  # from the ground up
     ("potential",),
     ("model",),
     ("training", "inference", "checks"),
-    ("zoo",),
+    ("zoo", "simulation"),
     ("config", "report"),
     ("cli",),
     ("__main__", "__init__"),

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from geojax.signals import Stopped
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.optimizer import Optimizer
-from geojax.training.signals import Stopped
 
 
 def lines(folder: Path) -> list[dict]:

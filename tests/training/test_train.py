@@ -21,10 +21,10 @@ from geojax.metrics import compare
 from geojax.model import Model
 from geojax.networks import EGNN, HIP, NequIP
 from geojax.potential import Output
+from geojax.signals import Stopped
 from geojax.training import loop
 from geojax.training.loop import Options
 from geojax.training.optimizer import Optimizer
-from geojax.training.signals import Stopped
 from geojax.training.train import train
 from tests.training.conftest import springs
 

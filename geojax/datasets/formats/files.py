@@ -12,7 +12,7 @@ from geojax.datasets.formats.report import LabelReport, tally
 from geojax.graphs import Properties, Structure, is_per_node, leaves
 from geojax.registry import did_you_mean
 
-__all__ = ["Reading", "read", "write"]
+__all__ = ["Reading", "append", "read", "write"]
 
 XYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 DATABASES = (".db", ".db.gz")
@@ -177,6 +177,13 @@ def write(
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def append(path: str | Path, structure: Structure, predicted: Properties | None = None) -> None:
+    """Add one frame to an extended-xyz file, in the form of `write`; for trajectories."""
+    text = extxyz.frame_text(structure, *_places(structure, predicted or Properties()))
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def _places(structure: Structure, predicted: Properties) -> tuple[dict[str, Any], dict[str, Any]]:

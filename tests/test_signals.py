@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from geojax.training.signals import Signals
+from geojax.signals import Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
