@@ -223,7 +223,8 @@ def predict_fn(
 
     Raises:
         ValueError: the outputs do not fill the network's `irreps_out`, forces or stress are asked
-            for and no output is an energy, or a Hessian of a network that predicts none.
+            for and no output is an energy or the network says that it is not `conservative`, or a
+            Hessian of a network that predicts none.
     """
     hessian = next((o for o in outputs if o.name == "hessian"), None)
     outputs = [o for o in outputs if o.name != "hessian"]
@@ -238,6 +239,12 @@ def predict_fn(
         raise ValueError(
             "forces and stress are derivatives of an energy; the outputs are "
             f"{', '.join(o.name for o in outputs)}; add an energy or ask for less"
+        )
+    if (forces or stress) and not getattr(network, "conservative", True):
+        raise ValueError(
+            "forces and stress are derivatives of an energy, exact ones; those of this "
+            f"{type(network).__name__} would leave its frames out (conservative = False); put "
+            "forces out directly, or take frames with derivatives, such as provider='weighted'"
         )
 
     def evaluate(params: Any, graph: Graph) -> tuple[Array, dict[str, Array]]:

@@ -102,7 +102,8 @@ class Context:
     @property
     def local(self) -> bool:
         """Whether the cutoff is a finite radius, so that structures may repeat or be far apart."""
-        return math.isfinite(self.cutoff) and self.nearest is None
+        whole = not getattr(self.model.network, "local", True)  # looks at all of a structure
+        return math.isfinite(self.cutoff) and self.nearest is None and not whole
 
     @property
     def double(self) -> bool:

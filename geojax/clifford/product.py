@@ -259,7 +259,7 @@ def _rows(spec: Product, target: str, given: Mapping[str, Array]) -> Array:
     if "w" in given:
         factors = factors * _take(given["w"], 0, table.path)
 
-    def add(total: Array, some: tuple[Array, Array, Array]) -> tuple[Array, None]:
+    def add(total: Array, some: tuple[Array, ...]) -> tuple[Array, None]:
         factor, first, second = some
         return total + (factor[None] * _take(a, 1, first) * _take(b, 1, second)).sum(1), None
 

@@ -1,6 +1,7 @@
 """One file = one architecture, by name in `NETWORKS`."""
 
 from geojax.networks.allegro import Allegro
+from geojax.networks.canonicalizer import Canonicalizer
 from geojax.networks.cgenn import CGENN
 from geojax.networks.ecomformer import EComFormer
 from geojax.networks.egnn import EGNN
@@ -19,12 +20,14 @@ from geojax.networks.painn import PaiNN
 from geojax.networks.ponita import PONITA
 from geojax.networks.se3_transformer import SE3Transformer
 from geojax.networks.segnn import SEGNN
+from geojax.networks.symmetrized import Symmetrized
 from geojax.networks.tensornet import TensorNet
 from geojax.networks.tfn import TFN
 
 __all__ = [
     "Allegro",
     "CGENN",
+    "Canonicalizer",
     "EComFormer",
     "EGNN",
     "ESCN",
@@ -43,6 +46,7 @@ __all__ = [
     "PaiNN",
     "SEGNN",
     "SE3Transformer",
+    "Symmetrized",
     "TFN",
     "TensorNet",
     "fit_to_data",

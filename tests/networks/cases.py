@@ -20,6 +20,9 @@ LIE = {"channels": 6, "layers": 1, "heads": 2, "kernel_width": 3, "lifts": 4}
 GRID = {"channels": 6, "layers": 1, "orientations": 12, "degree": 2, "hidden": 6, "n_basis": 6}
 BACKBONE = {"name": "nequip", "cutoff": CUTOFF, "channels": 3, "lmax": 2, "layers": 1}
 BACKBONE |= {"radial_width": 6, "parity": False}
+PLAIN = {"name": "lie-transformer", "cutoff": CUTOFF, "channels": 4, "layers": 1, "heads": 2}
+PLAIN |= {"kernel_width": 3, "lifts": 1}  # without symmetry but for translations
+FRAMES = {"backbone": PLAIN, "options": (("pairs", 56),)}
 HIP = {"backbone": BACKBONE, "channels": 3, "n_basis": 4, "radial_width": 6}
 # Small fields of each network, and more variants that keep the same promises.
 CASES: dict[str, dict[str, dict]] = {
@@ -63,6 +66,10 @@ CASES: dict[str, dict[str, dict]] = {
     "se3-transformer": {"": SE3T},
     "painn": {"": VECTORS},
     "segnn": {"": {"channels": 3, "layers": 1}},
+    "symmetrized": {
+        "": FRAMES,
+        "pca": {**FRAMES, "provider": "pca", "options": ()},
+    },
     "tensornet": {"": MATRICES},
     "tfn": {"": STEERABLE},
 }
@@ -85,6 +92,7 @@ TENSORS = {
     "se3-transformer": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "relative": "add"},
     "painn": {"irreps_out": "1o+2x0e"},
     "segnn": {"irreps_out": "1o+2x0e+2e"},
+    "symmetrized": {"irreps_out": "1o+2x0e+2e"},
     "tensornet": {"irreps_out": "1o+2x0e+2e"},
     "tfn": {"irreps_out": "1o+2x0e+2e", "lmax": 2},
 }
@@ -97,10 +105,13 @@ NOT_ZERO_ALONE = {"equiformer-v2", "escn", "esen", "egnn", "tfn", "se3-transform
     "glgenn",
     "painn",
     "segnn",
+    "symmetrized",
     "tensornet",
     "icomformer",
     "ecomformer",
 }
+# Networks around a network: the small one that they are tried with.
+INNER = {"hip": BACKBONE, "symmetrized": PLAIN}
 # Tells mirror images apart by the lattice, which a molecule has not; see test_icomformer.
 CHIRAL_CRYSTALS = {"icomformer"}
 # Exactly equivariant under their `symmetries` alone. With small parameters, as at the start, other
@@ -109,4 +120,4 @@ APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
 # Standard deviation of the parameters, 1.5 elsewhere: larger ones move its points by many Å.
 SPREAD = {"iterative-se3-transformer": 0.5}
 # They take longest to trace.
-DEAR = {"allegro", "iterative-se3-transformer"}
+DEAR = {"allegro", "iterative-se3-transformer", "symmetrized"}
