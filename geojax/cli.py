@@ -211,12 +211,11 @@ def vibrations(
     to_json: Json = None,
 ):
     """Frequencies and zero-point energy of a structure at rest (see relax)."""
-    from geojax.datasets import formats
     from geojax.inference import Predictor, lowest_vibrations
     from geojax.inference import vibrations as all_of
     from geojax.zoo import load
 
-    found = formats.read(structure, inputs=_named(inputs)).structures[index]
+    found = _structure(structure, index, inputs)
     predictor = Predictor(load(model))
     (here,) = predictor([found], ("forces", "hessian") if count is None else ("forces",))
     if count is None:
@@ -323,13 +322,19 @@ def _atoms(model: str, path: Path, index: int, inputs: str | None) -> Any:
     from geojax.inference import calculator
     from geojax.zoo import load
 
-    names = _named(inputs)
-    found = formats.read(path, inputs=names).structures
+    atoms = formats.to_ase(_structure(path, index, inputs))
+    atoms.calc = calculator(load(model), inputs={name: name for name in _named(inputs)})
+    return atoms
+
+
+def _structure(path: Path, index: int, inputs: str | None) -> Any:
+    """One structure of a file."""
+    from geojax.datasets import formats
+
+    found = formats.read(path, inputs=_named(inputs)).structures
     if not -len(found) <= index < len(found):
         raise ValueError(f"{path} has {len(found)} structures; got --index {index}")
-    atoms = formats.to_ase(found[index])
-    atoms.calc = calculator(load(model), inputs={name: name for name in names})
-    return atoms
+    return found[index]
 
 
 def _show_figures(title: str, figures: dict[str, float]) -> None:

@@ -24,6 +24,7 @@ from geojax.inference.export import flat_params, nested_params
 from geojax.metrics import in_words
 from geojax.model import Card, Model
 from geojax.networks import from_table, to_table
+from geojax.networks.network import scalar_inputs, vector_inputs
 from geojax.registry import did_you_mean
 
 __all__ = ["describe", "load", "names", "save"]
@@ -154,11 +155,9 @@ def _check_fit(network: Any, card: Card, params: Any) -> None:
 
 def _inputs(network: Any) -> dict[str, tuple[int, ...]]:
     """The node inputs that a network's fields name, with their shapes."""
-    one = lambda name: [getattr(network, name)] if getattr(network, name, None) else []
-    vectors = [*one("velocity"), *getattr(network, "vectors", ())]
-    scalars = [*one("charge"), *getattr(network, "scalars", ())]
+    vectors = (*vector_inputs(network), *getattr(network, "axes", ()))
     shapes: dict[str, tuple[int, ...]] = {name: (3,) for name in vectors}
-    return shapes | {name: () for name in scalars}
+    return shapes | {name: () for name in scalar_inputs(network)}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

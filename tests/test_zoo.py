@@ -1,12 +1,16 @@
 """Model folders come back bit by bit, or every mismatch is named."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
-from geojax import zoo
+from geojax import networks, zoo
+from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference import export, predict
+from geojax.model import Card, Model
+from geojax.potential import Output
 from tests.inference.conftest import energy_model, molecule  # noqa: F401  (a fixture)
 
 
@@ -59,3 +63,24 @@ def test_unknown_names_get_a_suggestion():
 def test_bundled_models_load():
     for name in zoo.names():
         assert zoo.load(name).card.name == name
+
+
+def test_a_network_that_reads_normals_comes_back(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = {"normals": rng.normal(size=(5, 3)), "radius": rng.uniform(size=5)}
+    cloud = Structure(rng.normal(size=(5, 3)), np.zeros(5, int), inputs=inputs)
+    network = networks.EGNN(
+        cutoff=4.0,
+        channels=4,
+        layers=1,
+        axes=("normals",),
+        scalars=("radius",),
+        average_neighbors=4.0,
+    )
+    graph = jax.tree.map(jnp.asarray, pad([sample(cloud, 4.0)], Budget(6, 20, 2)).graph)
+    params = network.init(jax.random.key(0), graph)
+    model = Model(network, params, Card("shapes", outputs=(Output("targets.size"),)))
+    back = zoo.load(zoo.save(model, tmp_path))
+    assert back.network == network
+    (found,), (expected,) = predict(back, [cloud]), predict(model, [cloud])
+    np.testing.assert_array_equal(found.targets["size"], expected.targets["size"])

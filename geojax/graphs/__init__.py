@@ -19,13 +19,8 @@ from geojax.graphs.graph import (
     node_mask,
     volumes,
 )
-from geojax.graphs.hessian import (
-    block_rows,
-    graph_hessians,
-    local_index,
-    slot_nodes,
-    whole_hessian,
-)
+from geojax.graphs.hessian import block_rows, graph_hessians, whole_hessian
+from geojax.graphs.members import by_graph, local_index, members, of_members, slot_nodes
 from geojax.graphs.messages import (
     degree,
     from_receivers,
@@ -55,6 +50,7 @@ __all__ = [
     "Store",
     "Structure",
     "block_rows",
+    "by_graph",
     "centered",
     "degree",
     "edge_vectors",
@@ -69,8 +65,10 @@ __all__ = [
     "leaf",
     "leaves",
     "local_index",
+    "members",
     "neighbor_list",
     "node_mask",
+    "of_members",
     "pad",
     "pool",
     "replace_leaves",

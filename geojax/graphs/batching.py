@@ -91,6 +91,7 @@ def sample(
     *,
     nearest: int | None = None,
     slots: int | None = None,
+    members: int | None = None,
     labels: Properties | None = None,
     edges: Edges | None = None,
 ) -> Sample:
@@ -100,16 +101,25 @@ def sample(
     in float64, so that float32 keeps its digits far from the origin.
 
     Args:
-        cutoff: [Å]; infinity joins all pairs.
+        cutoff: [Å]; infinity joins all pairs, zero none (of networks that read no edges).
         nearest: keep only so many nearest senders of each receiver.
         slots: lay the edges out as a table of so many slots per node (see `messages`).
+        members: places for the nodes of a graph, for networks that look at whole graphs (see
+            `members`); the largest structure of a batch must fit.
         labels: in place of `structure.properties`.
         edges: that are known already; then cutoff and nearest are not looked at.
 
     Raises:
-        ValueError: as `neighbor_list` and `table`; an edge names a node that is not there.
+        ValueError: as `neighbor_list` and `table`; an edge names a node that is not there; more
+            nodes than members.
     """
-    if edges is None:
+    if members is not None and members < len(structure):
+        raise ValueError(
+            f"a graph has a place for each of its nodes; got {len(structure)} and {members} members"
+        )
+    if edges is None and cutoff == 0:
+        edges = Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int))
+    elif edges is None:
         edges = neighbor_list(structure, cutoff, nearest=nearest)
     else:
         _refuse_past_the_end(edges, len(structure))
@@ -127,11 +137,18 @@ def sample(
         edges={"shifts": edges.shifts.astype(np.float64), **more},
         senders=edges.senders,
         receivers=edges.receivers,
-        globals={"cell": np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None]},
+        globals=_globals(structure, members),
         n_node=n_node,
         n_edge=np.array([len(edges.senders)], np.int32),
     )
     return Sample(graph, structure.properties if labels is None else labels)
+
+
+def _globals(structure: Structure, members: int | None) -> dict[str, np.ndarray]:
+    found = {"cell": np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None]}
+    if members is not None:
+        found["members"] = np.arange(members)[None] < len(structure)
+    return found
 
 
 def _refuse_past_the_end(edges: Edges, n_node: int) -> None:

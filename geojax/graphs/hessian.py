@@ -8,15 +8,14 @@ molecules take little room, and a label is masked entry by entry: its mask is `[
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from geojax.graphs.graph import Graph, Size, graph_mask, graph_of_nodes, n_nodes, node_mask
+from geojax.graphs.graph import Graph
+from geojax.graphs.members import members
 
 __all__ = [
     "block_rows",
     "graph_hessians",
-    "local_index",
-    "slot_nodes",
     "whole_hessian",
 ]
 
@@ -45,31 +44,12 @@ def whole_hessian(rows: Float[np.ndarray, "node slot 3 3"]) -> Float[np.ndarray,
     return rows[:, : len(rows)].transpose(0, 2, 1, 3)
 
 
-def local_index(graph: Graph) -> Int[Array, "node"]:
-    """The number of each node within its graph."""
-    first = jnp.cumsum(graph.n_node) - graph.n_node
-    return jnp.arange(n_nodes(graph), dtype=jnp.int32) - first[graph_of_nodes(graph)]
-
-
-def slot_nodes(
-    graph: Graph, slots: Size
-) -> tuple[Int[Array, "node slot"], Bool[Array, "node slot"]]:
-    """The node that each slot stands for, and whether it is a real one; else node 0."""
-    index = graph_of_nodes(graph)
-    first = (jnp.cumsum(graph.n_node) - graph.n_node)[index][:, None]
-    slot = jnp.arange(slots, dtype=jnp.int32)[None, :]
-    real = (slot < graph.n_node[index][:, None]) & node_mask(graph)[:, None]
-    return jnp.where(real, first + slot, 0), real
-
-
 def graph_hessians(
     rows: Float[Array, "node slot 3 3"], graph: Graph
 ) -> tuple[Float[Array, "graph 3*slot 3*slot"], Bool[Array, "graph slot"]]:
     """A matrix for each graph, zero beyond its size, and which of its nodes are real."""
     slots = rows.shape[1]
-    first = (jnp.cumsum(graph.n_node) - graph.n_node)[:, None]
-    slot = jnp.arange(slots, dtype=jnp.int32)[None, :]
-    real = (slot < graph.n_node[:, None]) & graph_mask(graph)[:, None]
-    blocks = jnp.where(real[..., None, None, None], rows[jnp.where(real, first + slot, 0)], 0)
+    node, real = members(graph, slots)
+    blocks = jnp.where(real[..., None, None, None], rows[node], 0)
     matrices = jnp.moveaxis(blocks, 3, 2)  # graph, node, xyz, node, xyz
     return matrices.reshape(-1, 3 * slots, 3 * slots), real

@@ -61,7 +61,7 @@ class Artifact:
 
         cutoff = facts["cutoff"]
         self.engine = Engine(
-            card, math.inf if cutoff is None else cutoff, facts["nearest"], program
+            card, math.inf if cutoff is None else cutoff, facts["nearest"], False, program
         )
         self.card = card
         self._predictor = Predictor(self.engine)

@@ -32,7 +32,7 @@ STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
 LEAST = Budget(32, 256, 2)  # what most molecules fit into, so that they share one program
 DERIVED = ("forces", "stress", "hessian")
 NEEDS_MODEL = "an exported file holds energies, forces and stress; a Hessian needs the model"
-SLOTS = 16  # of the rows of a Hessian, at least
+SLOTS = 16  # for the nodes of a graph, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,7 @@ class Engine:
         card: of the model.
         cutoff: [Å], of the graphs that it reads.
         nearest: see `graphs.sample`.
+        members: whether graphs have places for their nodes, see `graphs.members`.
         program: `(forces, stress) -> (graph -> Properties)`, jitted; without Hessians.
         hessian: `graph -> [node, 3, node, 3]` of one structure, by differentiation; None where it
             cannot be had.
@@ -54,6 +55,7 @@ class Engine:
     card: Card
     cutoff: float
     nearest: int | None
+    members: bool
     program: Callable[[bool, bool], Callable[[Graph], Properties]]
     hessian: Callable[[Graph], Any] | None = None
     rows: Callable[[Graph, int], Any] | None = None
@@ -97,6 +99,7 @@ def engine_of(thing: Any) -> Engine:
         card,
         network.cutoff,
         getattr(network, "nearest", None),
+        getattr(network, "reads_members", False),
         program,
         hessian=lambda graph: derived(dense_hessian)(graph),
         rows=(lambda graph, slots: rows_program(slots)(graph)) if direct else None,
@@ -153,10 +156,7 @@ class Predictor:
         structures = list(structures)
         check_elements(self.card, structures)
         wanted = self._wanted(structures, properties)
-        samples = [
-            sample(s, self.engine.cutoff, nearest=self.engine.nearest, labels=Properties())
-            for s in structures
-        ]
+        samples = self._samples(structures)
         order = sorted(range(len(samples)), key=lambda i: int(samples[i].graph.n_edge[0]))
         found: list[Properties] = [Properties()] * len(samples)
         for first in range(0, len(order), self.batch_size):
@@ -200,6 +200,15 @@ class Predictor:
             )
         return tuple(properties)
 
+    def _samples(self, structures: Sequence[Structure]) -> list[Sample]:
+        engine, members = self.engine, None
+        if engine.members:
+            members = grown(max(map(len, structures), default=1), SLOTS)
+        return [
+            sample(s, engine.cutoff, nearest=engine.nearest, members=members, labels=Properties())
+            for s in structures
+        ]
+
     def _run(self, samples: Sequence[Sample], wanted: tuple[str, ...]) -> list[Properties]:
         """The batch through the program, cut into structures again."""
         graph = self.padded(samples)
@@ -237,9 +246,7 @@ class Predictor:
         if self.engine.curvature is None:
             raise ValueError(f"{NEEDS_MODEL}; use geojax.load")
         product, n = self.engine.curvature, len(structure)
-        nearest = self.engine.nearest
-        ready = sample(structure, self.engine.cutoff, nearest=nearest, labels=Properties())
-        graph = self.padded([ready])
+        graph = self.padded(self._samples([structure]))
 
         def times(vector: np.ndarray) -> np.ndarray:
             padded = np.zeros((len(graph.nodes["positions"]), 3), self.card.dtype)

@@ -17,6 +17,7 @@ from geojax.networks.mace import MACE
 from geojax.networks.nequip import NequIP
 from geojax.networks.network import NETWORKS, Network, fit_to_data, from_table, to_table
 from geojax.networks.painn import PaiNN
+from geojax.networks.pointnet import PointNet
 from geojax.networks.ponita import PONITA
 from geojax.networks.se3_transformer import SE3Transformer
 from geojax.networks.segnn import SEGNN
@@ -44,6 +45,7 @@ __all__ = [
     "Network",
     "PONITA",
     "PaiNN",
+    "PointNet",
     "SEGNN",
     "SE3Transformer",
     "Symmetrized",

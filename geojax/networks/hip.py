@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from geojax.graphs import Graph
 from geojax.graphs.graph import Size
 from geojax.networks.nequip import NequIP
-from geojax.networks.network import NETWORKS
+from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs
 from geojax.nn import MLP, Blocks, HessianHead, LinearBlocks, counts, in_order, irrep
 
 __all__ = ["HIP"]
@@ -71,14 +71,12 @@ class HIP(nn.Module):
     @property
     def scalars(self) -> tuple[str, ...]:
         """Invariant node inputs of the backbone, its charge among them."""
-        charge = getattr(self.backbone, "charge", "")
-        return (*getattr(self.backbone, "scalars", ()), *[charge] * bool(charge))
+        return scalar_inputs(self.backbone)
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """Polar node inputs of the backbone, its velocity among them."""
-        velocity = getattr(self.backbone, "velocity", "")
-        return (*getattr(self.backbone, "vectors", ()), *[velocity] * bool(velocity))
+        return vector_inputs(self.backbone)
 
     def setup(self):
         widths = counts(self.irreps_out)

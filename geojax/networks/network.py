@@ -12,7 +12,15 @@ from geojax.elements import symbol
 from geojax.graphs import Graph, Sample
 from geojax.registry import Registry, did_you_mean
 
-__all__ = ["NETWORKS", "Network", "fit_to_data", "from_table", "to_table"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "fit_to_data",
+    "from_table",
+    "scalar_inputs",
+    "to_table",
+    "vector_inputs",
+]
 
 NETWORKS: Registry[type[nn.Module]] = Registry("network")
 
@@ -93,6 +101,18 @@ def to_table(network: Any) -> dict[str, Any]:
     return {"name": names[type(network)]} | {k: v for k, v in values.items() if v is not None}
 
 
+def scalar_inputs(network: Any) -> tuple[str, ...]:
+    """The invariant node inputs that a network reads by name, its charge among them."""
+    charge = getattr(network, "charge", "")
+    return (*getattr(network, "scalars", ()), *[charge] * bool(charge))
+
+
+def vector_inputs(network: Any) -> tuple[str, ...]:
+    """The polar node inputs that a network reads by name, its velocity and history among them."""
+    more = [getattr(network, field, "") for field in ("velocity", "history")]
+    return (*getattr(network, "vectors", ()), *filter(None, more))
+
+
 def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     """The network with the fields that wait for the data filled in from the training samples.
 
@@ -122,7 +142,7 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     for name in fields:
         inner = getattr(network, name)
         if isinstance(inner, nn.Module):
-            near = [_within(s, to_table(inner)["cutoff"]) for s in samples]
+            near = [_within(s, inner.cutoff) for s in samples]
             changes[name] = fit_to_data(inner, near)
     return dataclasses.replace(network, **changes) if changes else network
 

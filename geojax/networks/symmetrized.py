@@ -25,7 +25,7 @@ from e3nn_jax import IrrepsArray
 
 from geojax.graphs import Graph
 from geojax.networks.lie_transformer import LieTransformer
-from geojax.networks.network import NETWORKS
+from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs
 from geojax.symmetrize import PROVIDERS, Frames, provider_of, symmetrize
 
 __all__ = ["Symmetrized"]
@@ -50,13 +50,15 @@ class Symmetrized(nn.Module):
     backbone: Any = field(default_factory=_default)  # a network; cutoff and irreps_out are set here
     provider: str = "weighted"  # of frames
     options: tuple = ()  # fields of the provider, names and values: (("pairs", 72),)
-    cutoff: float = 5.0  # [Å]
+    cutoff: float | None = None  # [Å]; that of the backbone
     irreps_out: str = "0e"
     chunk: int | None = None  # frames at a time, with less memory; None: all at once
 
     def __post_init__(self):
         if isinstance(self.backbone, nn.Module):
             known = {f.name for f in dataclasses.fields(self.backbone)}
+            if self.cutoff is None or "cutoff" not in known:
+                self.cutoff = self.backbone.cutoff
             wanted = {"irreps_out": self.irreps_out, "cutoff": self.cutoff}
             changes = {
                 name: value
@@ -91,15 +93,12 @@ class Symmetrized(nn.Module):
     @property
     def scalars(self) -> tuple[str, ...]:
         """Invariant node inputs of the backbone, its charge among them."""
-        charge = getattr(self.backbone, "charge", "")
-        return (*getattr(self.backbone, "scalars", ()), *[charge] * bool(charge))
+        return scalar_inputs(self.backbone)
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """Node inputs of the backbone that turn: its vectors, its velocity and its axes."""
-        velocity = getattr(self.backbone, "velocity", "")
-        axes = getattr(self.backbone, "axes", ())
-        return (*getattr(self.backbone, "vectors", ()), *[velocity] * bool(velocity), *axes)
+        return (*vector_inputs(self.backbone), *getattr(self.backbone, "axes", ()))
 
     def setup(self):
         self.frame_provider = _provider(self)

@@ -76,7 +76,7 @@ def fit_pose(
     x, y, w = _clean(source, target, weights, mask)
     x_mean, y_mean = _mean(x, w), _mean(y, w)
     covariance = _pairs(x - x_mean[..., None, :], y - y_mean[..., None, :], w)
-    return _pose_through(nearest_rotation(covariance), x_mean, y_mean)
+    return pose_through(nearest_rotation(covariance), x_mean, y_mean)
 
 
 def fit_rotation(
@@ -109,10 +109,10 @@ def fit_similarity(
     rotation = nearest_rotation(covariance)
     spread = jnp.einsum("...p,...pi,...pi->...", w, centred, centred, precision="highest")
     scale = safe_divide(jnp.sum(rotation * covariance, (-2, -1)), spread)
-    return _pose_through(rotation, scale[..., None] * x_mean, y_mean), scale
+    return pose_through(rotation, scale[..., None] * x_mean, y_mean), scale
 
 
-def _pose_through(rotation: Array, x: Array, y: Array) -> Pose:
+def pose_through(rotation: Array, x: Array, y: Array) -> Pose:
     """The motion with this rotation that takes x to y."""
     return Pose(rotation, y - jnp.einsum("...ij,...j->...i", rotation, x, precision="highest"))
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from geojax.arrays import safe_divide, safe_norm
-from geojax.points.procrustes import Pose, compose, fit_pose, fit_rotation, move
+from geojax.points.procrustes import Pose, compose, fit_pose, fit_rotation, move, pose_through
 from geojax.points.search import gather, in_chunks, nearest
 from geojax.so3.rotation_heads import from_axis_angle
 
@@ -68,10 +68,7 @@ def poses_from_features(
     Returns:
         Poses `[*n match]`; each takes its source point onto its target point.
     """
-    rotation = fit_rotation(source_features, target_features)
-    return Pose(
-        rotation, target - jnp.einsum("...ij,...j->...i", rotation, source, precision="highest")
-    )
+    return pose_through(fit_rotation(source_features, target_features), source, target)
 
 
 def feature_residuals(

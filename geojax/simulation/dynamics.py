@@ -165,14 +165,14 @@ def molecular_dynamics(
     with Signals() as signals:
         saved = time.monotonic()
         for done in run.to(steps):
-            stopped = signals.received is not None
-            if stopped or done == steps or time.monotonic() - saved > checkpoint_seconds:
+            signal = signals.received
+            if signal is not None or done == steps or time.monotonic() - saved > checkpoint_seconds:
                 run.save(done)
                 saved = time.monotonic()
             if progress is not None:
                 progress(done, atoms.get_temperature())
-            if stopped and signals.received is not None:
-                raise Stopped(128 + signals.received)
+            if signal is not None:
+                raise Stopped(128 + signal)
     return run.record()
 
 
@@ -187,7 +187,8 @@ class _Run:
         self.done = 0 if state is None else int(state["step"])
         if state is None:
             _thermalize(atoms, ensemble)
-        self.engine = _engine(atoms, ensemble)
+        self.random = np.random.default_rng(ensemble.seed + 1)
+        self.engine = _engine(atoms, ensemble, self.random)
         if state is not None:
             self._restore(state)
         else:
@@ -206,7 +207,7 @@ class _Run:
             yield self.done
 
     def _keep(self, step: int) -> None:
-        atoms, moving = self.atoms, getattr(self.engine, "externalstress", None) is not None
+        atoms, moving = self.atoms, self.ensemble.pressure is not None
         pressure = np.nan
         if moving:
             stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
@@ -247,7 +248,7 @@ class _Run:
             momenta=self.atoms.get_momenta(),
             cell=np.array(self.atoms.cell),
             cell_momentum=getattr(self.engine, "p_eps", 0.0),
-            random=json.dumps(_generator(self.engine).bit_generator.state),
+            random=json.dumps(self.random.bit_generator.state),
         )
         os.replace(unfinished, self.folder / STATE)
 
@@ -287,7 +288,7 @@ class _Run:
         assert self.folder is not None
         if hasattr(self.engine, "p_eps"):
             self.engine.p_eps = state["cell_momentum"]
-        _generator(self.engine).bit_generator.state = json.loads(str(state["random"]))
+        self.random.bit_generator.state = json.loads(str(state["random"]))
         for name, length in zip((LOG, FRAMES), state["lengths"], strict=True):
             with open(self.folder / name, "r+b") as file:
                 file.truncate(int(length))
@@ -320,13 +321,13 @@ def _units() -> Any:
     return units
 
 
-def _engine(atoms: Any, ensemble: Ensemble) -> Any:
+def _engine(atoms: Any, ensemble: Ensemble, random: np.random.Generator) -> Any:
     try:
         from ase.md.langevinbaoab import LangevinBAOAB
     except ImportError as error:
         raise ImportError("dynamics run in ASE 3.27; pip install 'geojax[atoms]'") from error
     units = _units()
-    options: dict[str, Any] = {"rng": np.random.default_rng(ensemble.seed + 1)}
+    options: dict[str, Any] = {"rng": random}
     if ensemble.temperature is not None:
         options["temperature_K"] = ensemble.temperature
         options["T_tau"] = ensemble.thermostat_time * units.fs
@@ -337,8 +338,3 @@ def _engine(atoms: Any, ensemble: Ensemble) -> Any:
     with warnings.catch_warnings():  # the mass of the barostat follows from its time
         warnings.filterwarnings("ignore", "Using heuristic P_mass")
         return LangevinBAOAB(atoms, ensemble.timestep * units.fs, **options)
-
-
-def _generator(engine: Any) -> np.random.Generator:
-    """Of the thermostat; one that is never used where there is none."""
-    return getattr(engine, "rng", None) or np.random.default_rng(0)

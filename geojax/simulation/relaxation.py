@@ -22,18 +22,29 @@ class Relaxation(NamedTuple):
     Attributes:
         converged: whether the largest force is below the limit.
         steps: how many were taken.
-        energy: [eV].
-        force: [eV/Å], the largest.
-        pressure: [GPa]; None unless the cell was relaxed.
         properties: energy and forces there, and the stress of a relaxed cell.
     """
 
     converged: bool
     steps: int
-    energy: float
-    force: float
-    pressure: float | None
     properties: Properties
+
+    @property
+    def energy(self) -> float:
+        """[eV]."""
+        return float(np.asarray(self.properties.energy))
+
+    @property
+    def force(self) -> float:
+        """[eV/Å], the largest."""
+        return float(np.linalg.norm(np.asarray(self.properties.forces), axis=1).max())
+
+    @property
+    def pressure(self) -> float | None:
+        """[GPa]; None unless the cell was relaxed."""
+        if self.properties.stress is None:
+            return None
+        return -float(np.trace(self.properties.stress)) / 3 / PRESSURE["GPa"]
 
 
 def relax(
@@ -88,18 +99,9 @@ def relax(
         search.attach(lambda: append(trajectory, from_ase(atoms, labels=False), _found(atoms)))
     converged = bool(search.run(fmax=force, steps=steps))
     found = _found(atoms)
-    left = None
     if cell:
-        stress = atoms.get_stress(voigt=False)
-        found, left = found._replace(stress=stress), -float(np.trace(stress)) / 3
-    return Relaxation(
-        converged,
-        search.get_number_of_steps(),
-        float(atoms.get_potential_energy()),
-        float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
-        None if left is None else left / PRESSURE["GPa"],
-        found,
-    )
+        found = found._replace(stress=atoms.get_stress(voigt=False))
+    return Relaxation(converged, search.get_number_of_steps(), found)
 
 
 def _found(atoms: Any) -> Properties:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from geojax.multilinear import Multilinear
 from geojax.so3.coupling import clebsch_gordan
 from geojax.so3.features import degree, slices
+from geojax.so3.rotation_heads import of_unit_quaternion
 from geojax.so3.sphere import generators
 
 __all__ = ["random_rotation", "rotate", "turn", "turn_degree", "wigner_d"]
@@ -204,11 +205,5 @@ def random_rotation(
     """
     q = jax.random.normal(key, (*shape, 4), dtype)
     q = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
-    w, x, y, z = (q[..., i] for i in range(4))
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    matrix = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+    matrix = of_unit_quaternion(q)
     return -matrix if improper else matrix

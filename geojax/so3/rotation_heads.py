@@ -164,7 +164,7 @@ def from_quaternion(x: Float[Array, "*n 4"]) -> Float[Array, "*n 3 3"]:
     _check_numbers(x, 4, "a quaternion")
     q = unit(x)
     zero = jnp.all(q == 0, -1, keepdims=True)
-    return _of_unit_quaternion(jnp.where(zero, _like(q, (1, 0, 0, 0)), q))
+    return of_unit_quaternion(jnp.where(zero, _like(q, (1, 0, 0, 0)), q))
 
 
 def to_quaternion(rotation: Float[Array, "*n 3 3"]) -> Float[Array, "*n 4"]:
@@ -195,7 +195,7 @@ def from_axis_angle(x: Float[Array, "*n 3"]) -> Float[Array, "*n 3 3"]:
     """From a rotation vector, the axis times the angle [rad]; smooth at zero, to any order."""
     _check_numbers(x, 3, "a rotation vector")
     cos, sinc = _cos_and_sinc(jnp.sum(x * x, -1, keepdims=True) / 4)
-    return _of_unit_quaternion(jnp.concatenate([cos, sinc * x / 2], -1))
+    return of_unit_quaternion(jnp.concatenate([cos, sinc * x / 2], -1))
 
 
 def to_axis_angle(rotation: Float[Array, "*n 3 3"]) -> Float[Array, "*n 3"]:
@@ -281,7 +281,8 @@ def _across(v: Array, x: Array) -> Array:
     return v - jnp.sum(v * x, -1, keepdims=True) * x
 
 
-def _of_unit_quaternion(q: Array) -> Array:
+def of_unit_quaternion(q: Float[Array, "*n 4"]) -> Float[Array, "*n 3 3"]:
+    """From a quaternion (w, x, y, z) of length one."""
     w, x, y, z = jnp.moveaxis(q, -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

@@ -103,8 +103,9 @@ def train(
     check_elements(card, data.valid)
     splits = {"train": data.train, "valid": data.valid}
     slots = None if layout == "list" else _slots(splits, network)
+    members = _members(splits) if getattr(network, "reads_members", False) else None
     samples = {
-        split: _samples(split, structures, network, card, wanted, slots)
+        split: _samples(split, structures, network, card, wanted, slots, members)
         for split, structures in splits.items()
     }
     _show_E0s(card, samples["train"], console)
@@ -233,13 +234,19 @@ def _show_E0s(card: Card, train: Sequence[Sample], console: Console) -> None:
 
 
 def _samples(
-    split: str, structures: Sequence[Structure], network: Any, card: Card, wanted: set[str], slots
+    split: str,
+    structures: Sequence[Structure],
+    network: Any,
+    card: Card,
+    wanted: set[str],
+    slots: int | None,
+    members: int | None,
 ) -> list[Sample]:
     """The samples of a split; what is wrong with a structure is said with its number and file."""
     samples = []
     for number, structure in enumerate(structures):
         try:
-            samples.append(_sample(structure, network, card, wanted, slots))
+            samples.append(_sample(structure, network, card, wanted, slots, members))
         except ValueError as error:
             origin = structure.info.get("origin")
             place = f"{split} structure {number}" + (f" ({origin})" if origin else "")
@@ -248,7 +255,12 @@ def _samples(
 
 
 def _sample(
-    structure: Structure, network: Any, card: Card, wanted: set[str], slots: int | None
+    structure: Structure,
+    network: Any,
+    card: Card,
+    wanted: set[str],
+    slots: int | None,
+    members: int | None,
 ) -> Sample:
     """The graph and the labels that the loss asks for, relative to their references."""
     own = leaves(references(card, structure))
@@ -259,7 +271,14 @@ def _sample(
     }
     labels = replace_leaves(Properties(), labels)
     nearest = getattr(network, "nearest", None)
-    return sample(structure, network.cutoff, nearest=nearest, slots=slots, labels=labels)
+    return sample(
+        structure, network.cutoff, nearest=nearest, slots=slots, members=members, labels=labels
+    )
+
+
+def _members(splits: Mapping[str, Sequence[Structure]]) -> int:
+    """As many places as the largest structure has nodes."""
+    return max(len(structure) for structures in splits.values() for structure in structures)
 
 
 def _slots(splits: Mapping[str, Sequence[Structure]], network: Any) -> int:

@@ -1,4 +1,4 @@
-"""Hessians as rows of blocks: there and back, and which node each slot stands for."""
+"""Hessians as rows of blocks: there and back."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,12 @@ import pytest
 
 from geojax.graphs import (
     Budget,
-    Graph,
     Properties,
     Structure,
     block_rows,
     graph_hessians,
-    local_index,
     pad,
     sample,
-    slot_nodes,
     whole_hessian,
 )
 
@@ -47,15 +44,6 @@ def test_rows_are_blocks_of_pairs_and_lead_back():
 def test_a_hessian_without_a_place_is_refused():
     with pytest.raises(ValueError, match="got 3 nodes and 2 slots"):
         block_rows(STRUCTURES[1].properties.hessian, 2)
-
-
-def test_every_slot_stands_for_a_node_of_the_own_graph():
-    graph: Graph = batch().graph
-    assert local_index(graph).tolist() == [0, 1, 0, 1, 2, 0, 1, 2]
-    node, real = jax.jit(lambda g: slot_nodes(g, 4))(graph)
-    assert real.sum(1).tolist() == [2, 2, 3, 3, 3, 0, 0, 0]
-    assert node[1, :2].tolist() == [0, 1] and node[4, :3].tolist() == [2, 3, 4]
-    assert not np.asarray(node)[~np.asarray(real)].any()
 
 
 def test_matrices_of_graphs_are_those_of_the_structures():

@@ -1,4 +1,4 @@
-"""Small fields of each network, and what its promises are, for `test_contract`."""
+"""Small fields of each network, and its promises, for `test_contract` and `test_cloud_contract`."""
 
 CUTOFF = 3.0
 
@@ -121,3 +121,12 @@ APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
 SPREAD = {"iterative-se3-transformer": 0.5}
 # They take longest to trace.
 DEAR = {"allegro", "iterative-se3-transformer", "symmetrized"}
+
+# Networks of point clouds: they jump (nearest neighbours, maxima) and know no cutoff or elements.
+# Each variant is tried on clouds with the inputs `normals` (vectors), `radius` (a scalar).
+CLOUDS: dict[str, dict[str, dict]] = {
+    "pointnet": {
+        "": {"widths": (8, 12), "head": (6,), "irreps_out": "2x0e"},
+        "points": {"widths": (8, 12), "head": (6,), "readout": "node", "vectors": ("normals",)},
+    },
+}

@@ -12,7 +12,7 @@ SAMPLES = [sample(Structure(np.eye(3) * 2, np.array([8, 1, 1])), 5.0)]
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tables_round_trip(name):
-    network = from_table({"name": name, "cutoff": 4.0})
+    network = from_table({"name": name})
     assert from_table(to_table(network)) == network
 
 
