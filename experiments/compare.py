@@ -66,12 +66,15 @@ def done(run: Run) -> dict[str, Any]:
     """What is known of a run after training, which goes on where it was stopped."""
     study = config.from_tables(run.tables)
     model, found = config.run(study, Path("runs") / study.name, Console(stderr=True))
-    test = config.data_of(study.data).test
+    data = config.data_of(study.data)
+    split, test = ("test", data.test) if data.test else ("validation", data.valid)
+    errors = found.get("test") or {k.removeprefix("valid."): v for k, v in found["valid"].items()}
     certificate = certify(model, test[:4])
     worst = [m for m in certificate.measurements if m.name == EQUIVARIANCE]
     return {
-        "test": found["test"],
-        "baseline": found["baseline"],
+        "split": split,  # the published test structures are not always at hand
+        "test": errors,
+        "baseline": found.get("baseline"),
         "parameters": found["parameters"],
         "epochs": run.tables["train"]["epochs"],
         "seconds": found["seconds"],

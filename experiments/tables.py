@@ -136,6 +136,7 @@ def networks() -> str:
     for study, (title, metrics) in COMPARED.items():
         for name, row in found.get(study, {}).items():
             errors = [f"{milli(row['test'][metric]):.3g} {unit}" for metric, unit in metrics]
+            errors += ["(validation)"] if row["split"] != "test" else []
             rows.append(
                 [
                     title,

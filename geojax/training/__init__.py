@@ -1,6 +1,7 @@
 """Training that compiles end to end: an epoch is one program, planned before its first step."""
 
 from geojax.signals import Stopped
+from geojax.training.augment import AUGMENTATIONS
 from geojax.training.loop import Options
 from geojax.training.losses import LOSSES, Term, terms_from_table
 from geojax.training.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
@@ -8,6 +9,7 @@ from geojax.training.plan import Compilations
 from geojax.training.train import train
 
 __all__ = [
+    "AUGMENTATIONS",
     "LOSSES",
     "OPTIMIZERS",
     "SCHEDULES",

@@ -7,6 +7,7 @@ given.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from rich.console import Console
 from geojax.metrics import summary
 from geojax.registry import did_you_mean
 from geojax.signals import Signals, Stopped
+from geojax.training.augment import augmentations_from_tables
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.chunks import Chunks
 from geojax.training.devices import put
@@ -50,10 +52,12 @@ class Options:
         data_limit: bytes of device memory for training data; more data go through in chunks.
         devices: over which a batch is dealt out; None: all there are.
         dtype: "float32" or "float64".
+        augment: changes of the training data that differ with every pass, in turn, as tables such
+            as {kind = "rotation"} or as objects (see `training.augment`).
 
     Raises:
         ValueError: a number out of its range.
-        KeyError: another dtype.
+        KeyError: another dtype; an unknown augmentation.
     """
 
     epochs: int = 100
@@ -68,8 +72,10 @@ class Options:
     data_limit: float | None = None
     devices: int | None = None
     dtype: str = "float32"
+    augment: Sequence[Any] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "augment", augmentations_from_tables(self.augment))
         for name in ("epochs", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(

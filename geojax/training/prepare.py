@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from geojax.graphs import Sample, Store, take
+from geojax.graphs import Batch, Sample, Store, take
 from geojax.training.chunks import Chunks
 from geojax.training.devices import data_mesh, on_mesh, put
 from geojax.training.loop import Options, Prepared
@@ -31,6 +31,7 @@ def prepare(
     options: Options,
     *,
     slots: int | None = None,
+    augment: Callable[..., Batch] | None = None,
 ) -> Prepared:
     """Fit the sizes, then compile every program that the run may use.
 
@@ -40,6 +41,7 @@ def prepare(
         train, valid: samples, labels relative to their references. Without validation data the
             training loss decides which parameters are best.
         slots: edges per node, in the table layout.
+        augment: changes the training batches, from `augmenter`.
 
     Raises:
         ValueError: no training data; options that do not fit them or the devices.
@@ -86,7 +88,7 @@ def prepare(
     step = make_step(
         predict, terms, transformation, steps_per_epoch=steps, ema=options.ema, axis=axis
     )
-    epoch = on_mesh(make_epoch(step, order, options.seed), mesh)
+    epoch = on_mesh(make_epoch(step, order, options.seed, augment), mesh)
     counters = [np.int32(0)] * 4
     plan.programs["epoch"] = compile_program(epoch, state, first, *counters, donate=[0])
     data = None

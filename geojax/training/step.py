@@ -68,6 +68,7 @@ def make_epoch(
     step: Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""], Sums]],
     order: Order,
     seed: int,
+    augment: Callable[[Batch, Array, Array], Batch] | None = None,
 ) -> Callable[..., tuple[TrainState, Float[Array, "2"], Sums]]:
     """`run(state, store, count, chunk, start, stop) -> (state, [loss sum, steps], error sums)`.
 
@@ -75,11 +76,16 @@ def make_epoch(
     training, so that pass `p` over the chunk is `[p * order.steps, (p + 1) * order.steps)`. The
     order depends on the seed, the chunk and the pass alone: a resumed run sees what the
     uninterrupted one would have seen. The loop ends at the first step that is not finite.
+
+    Args:
+        augment: `(batch, ids, key of the pass) -> batch`, from `augmenter`.
     """
 
+    def key_of(turn: Int[Array, ""], chunk: Int[Array, ""]) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), chunk), turn)
+
     def ids_of(turn: Int[Array, ""], chunk: Int[Array, ""], count: Int[Array, ""]) -> Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), chunk), turn)
-        return shuffled(key, order, count)
+        return shuffled(key_of(turn, chunk), order, count)
 
     def run(state: TrainState, store: Store, count, chunk, start, stop):
         def one(carry):
@@ -87,7 +93,10 @@ def make_epoch(
             turn, place = i // order.steps, i % order.steps
             ids = jax.lax.cond(place == 0, lambda: ids_of(turn, chunk, count), lambda: ids)
             mine = ids[place, _device(order)]
-            state, loss, errors = step(state, take(store, mine, order.budget))
+            batch = take(store, mine, order.budget)
+            if augment is not None:
+                batch = augment(batch, mine, jax.random.fold_in(key_of(turn, chunk), 1))
+            state, loss, errors = step(state, batch)
             losses = losses + jnp.stack([loss, jnp.ones_like(loss)])
             return i + 1, ids, state, losses, jax.tree.map(jnp.add, sums, errors)
 

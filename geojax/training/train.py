@@ -18,8 +18,10 @@ from geojax.elements import symbol
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
 from geojax.model import Card, Model, check_elements, references
 from geojax.networks import fit_to_data, to_table
+from geojax.networks.network import input_shapes
 from geojax.potential import Output, predict_fn
 from geojax.registry import did_you_mean
+from geojax.training.augment import augmenter
 from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
@@ -98,7 +100,7 @@ def train(
         forces=forces,
         stress=stress,
         dtype=options.dtype,
-        data=_data_record(data),
+        data=_data_record(data, network),
     )
     check_elements(card, data.valid)
     splits = {"train": data.train, "valid": data.valid}
@@ -131,6 +133,7 @@ def train(
             optimizer,
             options,
             slots=slots,
+            augment=augmenter(options.augment, network, outputs),
         )
         console.print(run.plan.table())
         found = fit(run, options, where, console, seen)
@@ -330,13 +333,17 @@ def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> t
     return tuple(result)
 
 
-def _data_record(data: Dataset) -> dict[str, Any]:
+def _data_record(data: Dataset, network: Any) -> dict[str, Any]:
     keep = ("licence", "level", "citation", "source", "units")
+    given = {name: np.shape(value)[1:] for name, value in data.train[0].inputs.items()}
+    usual = input_shapes(network)
+    unusual = {n: list(s) for n, s in given.items() if n in usual and s != usual[n]}
     return {
         "name": data.name,
         "counts": {split: len(getattr(data, split)) for split in ("train", "valid", "test")},
         "sha256": {split: fingerprint(getattr(data, split)) for split in ("train", "valid")},
         **{key: data.card[key] for key in keep if key in data.card},
+        **({"inputs": unusual} if unusual else {}),
     }
 
 

@@ -22,7 +22,7 @@ SEED = 3
 AS_USERS = {"xla_cpu_use_fusion_emitters": True} if jax.__version__.startswith("0.10.") else {}
 
 
-def run_of(problem, terms, predict=None, network=None):
+def run_of(problem, terms, predict=None, network=None, augment=None):
     """The single step and the epoch of a problem, both jitted, and what they need."""
     network = network or problem.network
     predict = predict or problem.predict
@@ -35,7 +35,7 @@ def run_of(problem, terms, predict=None, network=None):
     batch = take(store, np.array([0, -1, -1, -1], np.int32), order.budget)
     state = initial_state(network.init(jax.random.key(0), batch.graph), optimizer)
     jit = partial(jax.jit, compiler_options=AS_USERS)
-    return order, store, state, jit(step), jit(make_epoch(step, order, SEED))
+    return order, store, state, jit(step), jit(make_epoch(step, order, SEED, augment))
 
 
 def assert_same_bits(left, right):
