@@ -29,6 +29,7 @@ from geojax.graphs.messages import (
     to_receivers,
 )
 from geojax.graphs.neighbors import Edges, neighbor_list
+from geojax.graphs.parts import check_parts, part_mask, part_sizes, split_parts
 from geojax.graphs.pooling import POOLS, centered, pool
 from geojax.graphs.structure import (
     Properties,
@@ -52,6 +53,7 @@ __all__ = [
     "block_rows",
     "by_graph",
     "centered",
+    "check_parts",
     "degree",
     "edge_vectors",
     "from_receivers",
@@ -70,10 +72,13 @@ __all__ = [
     "node_mask",
     "of_members",
     "pad",
+    "part_mask",
+    "part_sizes",
     "pool",
     "replace_leaves",
     "sample",
     "slot_nodes",
+    "split_parts",
     "store",
     "take",
     "to_receivers",

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 from geojax.graphs.graph import Graph
 from geojax.graphs.hessian import block_rows
 from geojax.graphs.neighbors import Edges, images, neighbor_list, order_keys, shifted, turned
+from geojax.graphs.parts import PART, edges_of_parts
 from geojax.graphs.structure import (
     Properties,
     Structure,
@@ -98,7 +99,8 @@ def sample(
     """The graph of a structure and its labels.
 
     Positions are wrapped into the cell along periodic axes (shifts change with them) and centred,
-    in float64, so that float32 keeps its digits far from the origin.
+    in float64, so that float32 keeps its digits far from the origin. Where there is an input `part`
+    (see `parts`), edges join nodes of one part only.
 
     Args:
         cutoff: [Å]; infinity joins all pairs, zero none (of networks that read no edges).
@@ -119,6 +121,8 @@ def sample(
         )
     if edges is None and cutoff == 0:
         edges = Edges(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 3), int))
+    elif edges is None and PART in structure.inputs:
+        edges = edges_of_parts(structure, cutoff, nearest=nearest)
     elif edges is None:
         edges = neighbor_list(structure, cutoff, nearest=nearest)
     else:

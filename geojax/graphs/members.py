@@ -1,9 +1,9 @@
 """Graphs as rows of their nodes, `[graph, member]`: for what looks at a whole graph at once.
 
-A batch holds nodes end to end. Searches in feature space, attention among all points and maxima over
-neighbours want one row for each graph instead, with as many places as the largest has nodes. That
-number is static: a batch carries it as the shape of `globals["members"]` (`sample(..., members=)`);
-without, there are as many places as the batch has nodes, which is right and slow.
+A batch holds nodes end to end. Searches in feature space, attention among all points and maxima
+over neighbours want one row for each graph instead, with as many places as the largest has nodes.
+That number is static: a batch carries it as the shape of `globals["members"]` (`sample(...,
+members=)`); without, there are as many places as the batch has nodes, which is right and slow.
 """
 
 import jax.numpy as jnp
