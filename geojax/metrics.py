@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,18 @@ from jaxtyping import Array, Float
 
 from geojax.graphs import Batch, Properties, Structure, leaf, leaves
 
-__all__ = ["compare", "constant_baseline", "entries", "error_sums", "in_words", "summary"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "compare",
+    "constant_baseline",
+    "entries",
+    "error_sums",
+    "errors_table",
+    "in_words",
+    "summary",
+]
 
 # What people read in thousandths.
 MILLI = {
@@ -25,7 +36,7 @@ MILLI = {
 def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4"]]:
     """For each labelled property: sums of |error|, error², right classes, and the count.
 
-    Components of vectors and tensors count one by one.
+    Components of vectors and tensors count one by one. Descriptors have no error by themselves.
     """
     sums = {}
     for name in leaves(batch.labels):
@@ -39,6 +50,8 @@ def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4
             continue
         if mask.ndim > 1:
             value, label, mask = entries(value, label, mask)
+        if value.size != label.size:  # a descriptor, whose label is a place
+            continue
         sums[name] = _sums(value - label, mask)
         if name == "energy":
             atoms = jnp.maximum(batch.graph.n_node, 1).astype(value.dtype)
@@ -116,6 +129,8 @@ def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) ->
             if _classes(mine, label):
                 add(name, 0, 0, (mine.argmax(-1) == label).sum(), label.size)
                 continue
+            if mine.size != label.size:  # a descriptor, whose label is a place
+                continue
             error = mine.astype(np.float64) - label
             add(name, np.abs(error).sum(), np.square(error).sum(), 0, error.size)
             if name == "energy":
@@ -162,3 +177,16 @@ def in_words(metrics: Mapping[str, float]) -> dict[str, str]:
         unit = MILLI.get(re.sub(r"^(train|valid|test)\.", "", name).rsplit(".", 1)[0])
         words[name] = f"{1e3 * value:.3g} {unit}" if unit else f"{value:.4g}"
     return words
+
+
+def errors_table(
+    title: str, errors: Mapping[str, float], baseline: Mapping[str, float] | None = None
+) -> "Table":
+    """Errors of a model in words, beside those of a baseline; printed by rich."""
+    from rich.table import Table
+
+    table = Table("", "model", *["no geometry"] * bool(baseline), title=title)
+    other = in_words(baseline or {})
+    for name, value in in_words(errors).items():
+        table.add_row(name, value, *[other.get(name, "")] * bool(baseline))
+    return table

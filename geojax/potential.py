@@ -30,6 +30,7 @@ from geojax.graphs import (
     to_receivers,
     volumes,
 )
+from geojax.so3 import ROTATION_HEADS
 
 __all__ = [
     "Output",
@@ -63,6 +64,8 @@ class Output:
         unit: of the result, for reports; a Hessian's is eV/Å².
         slots: of the rows of a Hessian (see `graphs.hessian`): the nodes of the largest structure.
             Rows of a larger one are NaN. None: as many as the batch has nodes.
+        rotation: a name in `so3.ROTATION_HEADS`, such as "6d" (irreps "6x0e" or "2x1o") and "svd":
+            the numbers become rotation matrices `[..., 3, 3]`.
         zbl: add the repulsion of close nuclei to the energy (see `nn.zbl`).
     """
 
@@ -76,6 +79,7 @@ class Output:
     unit: str = "eV"
     zbl: bool = False
     slots: int | None = None
+    rotation: str = ""
 
     def __post_init__(self):
         kind, _, key = self.name.partition(".")
@@ -107,6 +111,8 @@ class Output:
             )
         if self.norm and self.shift:
             raise ValueError(f"a norm is not shifted; got {self.name!r} with shift {self.shift}")
+        if self.rotation:
+            self._as_rotation()
         if self.relative_to and kind != "node_targets":
             raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
         if self.zbl and self.name != "energy":
@@ -116,13 +122,27 @@ class Output:
 
     @property
     def result(self) -> str:
-        """The irreps of what comes out, after pooling and before the norm."""
+        """The irreps of what comes out, after pooling and before the norm.
+
+        Those of rotation matrices are "3x1o", which stands for their columns, or nine scalars.
+        """
+        if self.rotation:
+            return "3x1o" if self.irreps.endswith("1o") else "9x0e"
         return "1o" if self.pool == "dipole" else self.irreps
 
     @property
     def is_scalar(self) -> bool:
         """Whether the result is one number."""
         return self.norm or self.result in ("0e", "1x0e", "0o")
+
+    def _as_rotation(self) -> None:
+        numbers = ROTATION_HEADS[self.rotation].numbers
+        own = {f"{numbers}x0e", f"{numbers // 3}x1o" if numbers % 3 == 0 else ""}
+        if self.irreps not in own or self.norm or self.shift or self.relative_to:
+            raise ValueError(
+                f"a rotation by {self.rotation} has irreps {' or '.join(sorted(filter(None, own)))}"
+                f", no norm, shift or relative_to; got {self.name!r} with {self.irreps!r}"
+            )
 
     def _as_hessian(self) -> None:
         if self.shift or self.pool != "sum" or self.irreps not in ("", "0e"):
@@ -267,6 +287,8 @@ def predict_fn(
             else:
                 real = node_mask(graph)
             x = jnp.where(real[:, None], x * output.scale + output.shift, 0)
+            if output.rotation:
+                x = ROTATION_HEADS[output.rotation].decode(x)
             found[output.name] = x[:, 0] if output.is_scalar else x
         return found
 

@@ -14,6 +14,7 @@ from geojax.potential import (
     hessian_vector_product,
     predict_fn,
 )
+from geojax.so3 import from_6d, from_9d
 
 RNG = np.random.default_rng(0)
 CELL = np.array([[4.0, 0.3, 0.0], [0.2, 4.2, 0.5], [-0.4, 0.1, 3.9]])
@@ -154,6 +155,21 @@ def test_outputs_take_slices_in_order():
     np.testing.assert_allclose(found.targets["kinds"][0], values[:2, 4:].mean(0))
 
 
+def test_numbers_become_rotations(x64):
+    values = jnp.asarray(RNG.normal(size=(5, 15)))
+    structure = Structure(RNG.normal(size=(2, 3)), np.array([1, 1]))
+    outputs = [
+        Output("targets.pose", "2x1o", pool="mean", rotation="6d"),
+        Output("node_targets.turn", "9x0e", rotation="svd", scale=2.0),
+    ]
+    found = predict_fn(Columns("2x1o+9x0e", values), outputs)(jnp.float64(1), graph_of(structure))
+    pose, turns = found.targets["pose"][0], found.node_targets["turn"]
+    np.testing.assert_allclose(pose, from_6d(values[:2, :6].mean(0)), atol=1e-12)
+    np.testing.assert_allclose(turns[:2], from_9d(values[:2, 6:]), atol=1e-12)
+    np.testing.assert_allclose(jnp.linalg.det(turns), 1, atol=1e-12)
+    assert (outputs[0].result, outputs[1].result) == ("3x1o", "9x0e")
+
+
 class Direct(Springs):
     """Springs, and a Hessian that is the number of each node's slot."""
 
@@ -203,6 +219,11 @@ def test_an_output_that_is_a_hessian_has_its_unit_and_no_irreps():
         (lambda: Output("targets.mu", "1o", norm=True, shift=1.0), "a norm is not shifted"),
         (lambda: Output("targets.mu", pool="median"), "sum, mean, max"),
         (lambda: Output("targets.mu", relative_to="positions"), "node_targets"),
+        (
+            lambda: Output("targets.r", "5x0e", rotation="6d"),
+            "2x1o or 6x0e.*got 'targets.r' with '5",
+        ),
+        (lambda: Output("targets.r", "6x0e", rotation="6d", shift=1.0), "no norm, shift"),
         (lambda: predict_fn(Springs(), [Output("targets.mu", "1o")]), "irreps_out"),
         (lambda: predict_fn(Springs(), [Output("targets.mu")], forces=True), "derivatives"),
     ],

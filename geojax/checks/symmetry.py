@@ -49,6 +49,8 @@ def turn_values(values: Values, irreps: dict[str, Irreps], matrix: np.ndarray) -
 def _turn(value: np.ndarray, irreps: Irreps, matrix: np.ndarray) -> np.ndarray:
     if _invariant(irreps):
         return value
+    if value.shape[-2:] == (3, 3):  # a rotation matrix, whose columns turn
+        return matrix @ value
     rows = value.reshape(-1, irreps.dim)
     parts = []
     for part, own in zip(irreps, irreps.slices(), strict=True):

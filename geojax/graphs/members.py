@@ -37,13 +37,15 @@ def by_graph(
     """The rows of x for each graph, zero where a place is empty, and which are taken."""
     node, real = members(graph)
     rows = x.at[node].get(mode="promise_in_bounds")
-    return jnp.where(real.reshape(*real.shape, *[1] * (x.ndim - 1)), rows, 0), real
+    taken = real.reshape(*real.shape, *[1] * (x.ndim - 1))
+    return jnp.where(taken, rows, jnp.zeros((), x.dtype)), real
 
 
 def of_members(x: Shaped[Array, "graph member *d"], graph: Graph) -> Shaped[Array, "node *d"]:
     """The row of each node; the inverse of `by_graph`. Zero for padding."""
     rows = x[graph_of_nodes(graph), jnp.minimum(local_index(graph), x.shape[1] - 1)]
-    return jnp.where(node_mask(graph).reshape(-1, *[1] * (x.ndim - 2)), rows, 0)
+    real = node_mask(graph).reshape(-1, *[1] * (x.ndim - 2))
+    return jnp.where(real, rows, jnp.zeros((), x.dtype))
 
 
 def local_index(graph: Graph) -> Int[Array, "node"]:

@@ -235,7 +235,8 @@ def augmenter(
     """`(batch, ids, key) -> batch` for the training of a network, or None without augmentations.
 
     Raises:
-        ValueError: the network reads edges that an augmentation would make wrong.
+        ValueError: the network reads edges that an augmentation would make wrong, or a pose is
+            predicted from invariants, so that it is not said how it turns.
     """
     kept = _kept(network)
     for step in steps:
@@ -247,6 +248,12 @@ def augmenter(
             )
     if not steps:
         return None
+    poses = [o.name for o in outputs if o.rotation and o.result != "3x1o"]
+    if poses and any(isinstance(step, Rotation) for step in steps):
+        raise ValueError(
+            f"it is not known how the label of {poses[0]!r} turns with a structure; give turned "
+            "copies as data in place of the augmentation rotation"
+        )
     inputs = (*vector_inputs(network), *getattr(network, "axes", ()))
     inputs += tuple(o.relative_to for o in outputs if o.relative_to not in ("", "positions"))
     labels = {o.name: o.result for o in outputs if not o.norm}
@@ -315,6 +322,8 @@ def _of_irreps(value: Array, matrices: Float[Array, "row 3 3"], irreps: str) -> 
     items, start, columns = Irreps(irreps), 0, []
     if all(item.ir.l == 0 and item.ir.p == 1 for item in items):
         return value
+    if value.shape[1:] == (3, 3):  # a rotation matrix, whose columns turn
+        return jnp.einsum("rxy,ryz->rxz", matrices, value, precision="highest")
     flat = value.reshape(len(value), -1)
     for multiplicity, item in items:
         part = flat[:, start : start + multiplicity * item.dim]

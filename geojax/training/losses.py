@@ -3,28 +3,34 @@
 Every error is a pair of a sum and a count, so that partial labels, padding and several devices
 average right: the mean is formed once, over everything that is known in the whole batch.
 
-The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. The loss
-"eigenpairs" looks at whole Hessians instead, one for each structure.
+The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. Some losses
+look at whole structures instead (`of_structures`): "eigenpairs" at Hessians, those of
+`training.descriptors` at all pairs of points.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from geojax import so3
 from geojax.arrays import safe_norm
 from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
 from geojax.metrics import entries
 from geojax.registry import Registry, did_you_mean
+from geojax.training import descriptors
 
 __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 
+T = TypeVar("T", bound=Callable)
 Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
+DESCRIPTORS = ("circle", "info-nce", "directions")
 FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
 
 
@@ -39,6 +45,8 @@ class Term:
         per_atom: the error of a structure is divided by its number of atoms (an energy, usually).
         delta: where "huber" turns from square to linear, in the property's unit.
         pairs: how many of the lowest eigenpairs "eigenpairs" compares.
+        radius: of descriptors: points so near are the same place, in the unit of the positions.
+        far: of descriptors: points farther apart than this are not; twice the radius by default.
     """
 
     property: str
@@ -47,10 +55,19 @@ class Term:
     per_atom: bool = False
     delta: float = 0.01
     pairs: int = 8
+    radius: float = 0.05
+    far: float | None = None
 
     def __post_init__(self):
         LOSSES[self.kind]
         leaf(Properties(), self.property)
+        if self.kind in DESCRIPTORS and not (
+            self.property.startswith("node_targets.") and 0 < self.radius <= (self.far or math.inf)
+        ):
+            raise ValueError(
+                f"{self.kind} compares descriptors of points, node_targets, and 0 < radius <= far; "
+                f"got {self.property!r}, radius={self.radius}, far={self.far}"
+            )
         if self.kind == "eigenpairs" and (self.property != "hessian" or self.pairs < 1):
             raise ValueError(
                 "eigenpairs are those of a Hessian, one or more; got the property "
@@ -97,10 +114,30 @@ def cross_entropy(prediction: Array, label: Array, term: Term) -> Float[Array, "
     return optax.losses.softmax_cross_entropy_with_integer_labels(prediction, label)
 
 
+@LOSSES.register("geodesic")
+def geodesic(
+    prediction: Float[Array, "row 3 3"], label: Float[Array, "row 3 3"], term: Term
+) -> Float[Array, "row"]:
+    """The angle between two rotations [rad]; its derivative is of length one, and zero at zero."""
+    del term
+    return so3.geodesic_angle(prediction, label)
+
+
+def of_structures(loss: T) -> T:
+    """Mark a loss `(value, label, mask, batch, term) -> (errors, known)`, one for each graph."""
+    loss.of_structures = True
+    return loss
+
+
 @LOSSES.register("eigenpairs")
+@of_structures
 def eigenpairs(
-    prediction: Float[Array, "graph d d"], label: Float[Array, "graph d d"], term: Term
-) -> Float[Array, "graph"]:
+    value: Float[Array, "node place 3 3"],
+    label: Float[Array, "node slot 3 3"],
+    mask: Bool[Array, "node slot"],
+    batch: Batch,
+    term: Term,
+) -> tuple[Float[Array, "graph"], Bool[Array, "graph"]]:
     """The mean of |V^T H V - L| over the lowest eigenpairs L, V of the labelled Hessian.
 
     V^T H V is the predicted Hessian in the space of those modes, so that both the curvature along
@@ -108,22 +145,46 @@ def eigenpairs(
     translation and rotation) and the two lowest vibrations. Nothing is differentiated through the
     eigenvectors: they are the label's.
 
-    Args:
-        prediction, label: of matrices whose padding is `FAR` on the diagonal, beyond the
-            spectrum; modes of padding do not count.
-
     References:
         Burger et al., "Shoot from the HIP: Hessian interatomic potentials without derivatives",
         2025, https://arxiv.org/abs/2509.21624.
     """
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(label))
+    prediction, wanted, known = _matrices(value, label, mask, batch)
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(wanted))
     values, vectors = values[:, : term.pairs], vectors[..., : term.pairs]
     inside = jnp.einsum("gam,gab,gbn->gmn", vectors, prediction, vectors)
     diagonal = jnp.eye(values.shape[1], dtype=values.dtype)[None] * values[:, None, :]
     real = (values < FAR / 2).astype(values.dtype)
     real = real[:, :, None] * real[:, None, :]
     error = jnp.abs(inside - diagonal) * real
-    return error.sum((1, 2)) / jnp.maximum(real.sum((1, 2)), 1)
+    return error.sum((1, 2)) / jnp.maximum(real.sum((1, 2)), 1), known
+
+
+@LOSSES.register("circle")
+@of_structures
+def circle(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors, see `descriptors.circle`; the label is where each point belongs."""
+    return descriptors.circle(_pairs(value, label, mask, batch, term))
+
+
+@LOSSES.register("info-nce")
+@of_structures
+def info_nce(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors, see `descriptors.info_nce`; the label is where each point belongs."""
+    return descriptors.info_nce(_pairs(value, label, mask, batch, term))
+
+
+@LOSSES.register("directions")
+@of_structures
+def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors that are vectors, see `descriptors.directions`."""
+    turned = descriptors.in_common_frame(value, label, mask, batch)
+    return descriptors.hinge(_pairs(turned, label, mask, batch, term))
+
+
+def _pairs(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> Any:
+    far = 2 * term.radius if term.far is None else term.far
+    return descriptors.pairs_of(value, label, mask, batch, radius=term.radius, far=far)
 
 
 def _components(x: Float[Array, "row *d"]) -> Float[Array, "row"]:
@@ -190,11 +251,13 @@ def term_sums(
             atoms = _atoms(batch, mask.shape[0]).astype(value.dtype)
             atoms = atoms.reshape(-1, *[1] * (value.ndim - 1))
             value, label = value / atoms, label / atoms
-        if term.kind == "eigenpairs":
-            value, label, mask = _matrices(value, label, mask, batch)
-        elif mask.ndim > 1:
-            value, label, mask = entries(value, label, mask)
-        error = LOSSES[term.kind](value, label, term)
+        loss = LOSSES[term.kind]
+        if getattr(loss, "of_structures", False):
+            error, mask = loss(value, label, mask, batch, term)
+        else:
+            if mask.ndim > 1:
+                value, label, mask = entries(value, label, mask)
+            error = loss(value, label, term)
         sums[sum_name(term)] = jnp.where(mask, error, 0).sum(), mask.sum().astype(error.dtype)
     return sums
 

@@ -212,6 +212,19 @@ def test_edges_that_would_be_wrong_are_refused():
         augmenter([Thin()], EGNN(nearest=4), [Output()])
 
 
+def test_poses_turn_only_where_it_is_said_how(batch):
+    pose = lambda irreps: Output("targets.pose", irreps, pool="mean", rotation="6d")
+    with pytest.raises(ValueError, match="not known how the label of 'targets.pose' turns"):
+        augmenter([Rotation()], PointNet(), [pose("6x0e")])
+    change: Any = augmenter([Rotation()], PointNet(), [pose("2x1o")])
+    turns = so3.random_rotation(jax.random.key(8), (4,), dtype=jnp.float64)
+    labels = Properties(targets={"pose": turns})
+    after = change(batch._replace(labels=labels), IDS, KEY)
+    x, y = batch.graph.nodes["positions"][:3], after.graph.nodes["positions"][:3]
+    turn = jnp.linalg.solve(x, y).T
+    np.testing.assert_allclose(after.labels.targets["pose"][0], turn @ turns[0], atol=1e-10)
+
+
 def test_vectors_and_labels_of_a_network_are_found():
     network = EGNN(velocity="v", axes=("n",))
     made: Any = augmenter(

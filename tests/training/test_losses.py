@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
+from geojax.so3 import random_rotation
 from geojax.training.losses import (
-    LOSSES,
     Term,
     sum_name,
     term_sums,
@@ -27,7 +28,7 @@ def batch_of(*labels: Properties):
     return jax.tree.map(jnp.asarray, batch)
 
 
-@pytest.mark.parametrize("kind", [k for k in LOSSES if k not in ("cross-entropy", "eigenpairs")])
+@pytest.mark.parametrize("kind", ["mse", "mae", "huber", "norm"])
 def test_losses_equal_numpy(kind):
     rng = np.random.default_rng(1)
     known = [Properties(forces=rng.normal(size=(n, 3))) for n in (2, 3)]
@@ -140,6 +141,20 @@ def test_predicted_rows_have_a_place_for_every_label():
         term_sums(guess, batch_of(*labels_of(hessians(0))), [Term("hessian")])
 
 
+def test_the_geodesic_loss_is_the_angle_between_rotations():
+    turns = random_rotation(jax.random.key(0), (2,))
+    labels = [Properties(targets={"pose": np.asarray(r, np.float64)}) for r in turns]
+    guess = random_rotation(jax.random.key(1), (4,))
+    term = Term("targets.pose", kind="geodesic")
+    total, count = term_sums(Properties(targets={"pose": guess}), batch_of(*labels), [term])[
+        "targets.pose"
+    ]
+    expected = [
+        Rotation.from_matrix(a @ b.T).magnitude() for a, b in zip(guess, turns, strict=False)
+    ]
+    np.testing.assert_allclose((total, count), (sum(expected), 2), rtol=1e-5)
+
+
 def test_weights_follow_their_schedule():
     weight = ((10.0, 1.0), (20.0, 3.0))
     values = [float(weight_at(weight, jnp.float32(e))) for e in (0, 10, 15, 20, 99)]
@@ -165,6 +180,12 @@ def test_terms_from_a_table():
         ({"energy": {"kind": "mea"}}, KeyError, "mae"),
         ({"enregy": 1}, KeyError, "enregy"),
         ({"forces": {"kind": "eigenpairs"}}, ValueError, "those of a Hessian"),
+        ({"targets.a": {"kind": "circle"}}, ValueError, "descriptors of points, node_targets"),
+        (
+            {"node_targets.a": {"kind": "circle", "radius": 1.0, "far": 0.5}},
+            ValueError,
+            "0 < radius <= far; got 'node_targets.a', radius=1.0, far=0.5",
+        ),
         ({"hessian": [{"kind": "mae"}, {"kind": "mse"}]}, ValueError, "two of 'hessian'"),
     ],
 )

@@ -11,7 +11,7 @@ from geojax.graphs import Properties, leaves, take
 from geojax.networks.egnn import EGNN
 from geojax.potential import Output, predict_fn
 from geojax.training.chunks import Chunks
-from geojax.training.losses import LOSSES, Term
+from geojax.training.losses import Term
 from geojax.training.optimizer import Optimizer, build
 from geojax.training.order import fit_order, shuffled
 from geojax.training.state import initial_state
@@ -43,7 +43,7 @@ def assert_same_bits(left, right):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-KINDS = [kind for kind in LOSSES if kind != "cross-entropy"]
+KINDS = ("mse", "mae", "huber", "norm")  # of rows of numbers; others have tests of their own
 
 
 # One loss in `make test`, every loss in `make test-all`.
