@@ -25,7 +25,7 @@ STUDIES: dict[str, list[str]] = {
     "train-speed": ["train-speed.py"],
     "harmonics-speed": ["harmonics-speed.py"],
     "qm9-egnn": ["qm9-curve.py"],
-    "furniture-egnn": ["furniture.py"],
+    "furniture": ["furniture.py"],
     "mlearn-cu-nequip": ["mlearn-cu-nequip.toml"],
     "hessians": ["hessians.py"],
     "acac-mace": ["acac-mace.toml"],

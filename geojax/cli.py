@@ -24,6 +24,7 @@ Inputs = Annotated[
     str | None,
     typer.Option(help="inputs of the network in a file, such as charge=total_charge,spin=spin"),
 ]
+DataArg = Annotated[str, typer.Argument(help="a data set's name, or a file")]
 StructureArg = Annotated[Path, typer.Argument(help="a file of structures")]
 Index = Annotated[int, typer.Option(help="which structure of the file; -1 is the last")]
 BAD_INPUT = (ValueError, KeyError, ImportError, TypeError, OSError, FloatingPointError)
@@ -52,17 +53,18 @@ def train(
 @app.command()
 def evaluate(
     model: ModelArg,
-    data: Annotated[str, typer.Argument(help="a data set's name, or a file")],
+    data: DataArg,
     split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "test",
     inputs: Inputs = None,
     to_json: Json = None,
 ):
     """Errors of a model on labelled structures, beside a baseline that looks at no geometry."""
     from geojax.config import evaluate as errors_of
+    from geojax.datasets import structures_of
     from geojax.metrics import constant_baseline
     from geojax.zoo import load
 
-    structures, train_set = _structures(data, split, inputs)
+    structures, train_set = structures_of(data, split, _named(inputs))
     errors = errors_of(load(model), structures)
     _show_errors(f"{model} on {data}", errors, constant_baseline(train_set, structures))
     _write(to_json, {"model": model, "data": data, "split": split, "errors": errors})
@@ -211,11 +213,12 @@ def vibrations(
     to_json: Json = None,
 ):
     """Frequencies and zero-point energy of a structure at rest (see relax)."""
+    from geojax.datasets import structure_of
     from geojax.inference import Predictor, lowest_vibrations
     from geojax.inference import vibrations as all_of
     from geojax.zoo import load
 
-    found = _structure(structure, index, inputs)
+    found = structure_of(str(structure), index, inputs=_named(inputs))
     predictor = Predictor(load(model))
     (here,) = predictor([found], ("forces", "hessian") if count is None else ("forces",))
     if count is None:
@@ -242,12 +245,32 @@ def inspect(
 
 @app.command()
 def data(
-    source: Annotated[str, typer.Argument(help="a data set's name, or a file")],
+    source: DataArg,
 ):
     """What is in a data set or file: counts, elements, labels found, used and ignored."""
     from geojax.datasets import inspect_data
 
     _print(inspect_data(source))
+
+
+@app.command()
+def view(
+    source: DataArg,
+    to: Annotated[Path, typer.Option(help="an HTML page to write")] = Path("view.html"),
+    color: Annotated[str | None, typer.Option(help="label, normals, error, an input, …")] = None,
+    second: Annotated[Path | None, typer.Option(help="the target of a registration")] = None,
+    pose: Annotated[Path | None, typer.Option(help="of the first, in JSON or npy")] = None,
+    points: Annotated[int | None, typer.Option(help="sampled on a mesh")] = None,
+    split: Annotated[str, typer.Option(help="of a data set")] = "train",
+    index: Index = 0,
+    inputs: Inputs = None,
+):
+    """A page to look at a structure, or at a registration before and after."""
+    from geojax.view import view as write
+
+    clouds = {"second": second, "pose": pose, "points": points}
+    choice = {"color": color, "split": split, "index": index, "inputs": _named(inputs)}
+    _say(f"page: {write(source, to, **clouds, **choice)}")
 
 
 @app.command()
@@ -305,36 +328,15 @@ def _named(inputs: str | None) -> dict[str, str]:
     return {name: key for name, _, key in parts}
 
 
-def _structures(source: str, split: str, inputs: str | None) -> tuple[Any, Any]:
-    """The structures of a file or of a split, and those that a baseline may be fitted on."""
-    from geojax import datasets
-
-    if Path(source).exists():
-        found = datasets.formats.read(source, inputs=_named(inputs)).structures
-        return found, found
-    chosen = datasets.load(source)
-    return getattr(chosen, split), chosen.train
-
-
 def _atoms(model: str, path: Path, index: int, inputs: str | None) -> Any:
     """One structure of a file as ASE's atoms, with the model as its calculator."""
-    from geojax.datasets import formats
+    from geojax.datasets import structure_of, to_ase
     from geojax.inference import calculator
     from geojax.zoo import load
 
-    atoms = formats.to_ase(_structure(path, index, inputs))
+    atoms = to_ase(structure_of(str(path), index, inputs=_named(inputs)))
     atoms.calc = calculator(load(model), inputs={name: name for name in _named(inputs)})
     return atoms
-
-
-def _structure(path: Path, index: int, inputs: str | None) -> Any:
-    """One structure of a file."""
-    from geojax.datasets import formats
-
-    found = formats.read(path, inputs=_named(inputs)).structures
-    if not -len(found) <= index < len(found):
-        raise ValueError(f"{path} has {len(found)} structures; got --index {index}")
-    return found[index]
 
 
 def _show_figures(title: str, figures: dict[str, float]) -> None:
@@ -367,15 +369,9 @@ def _show_results(results: dict[str, Any]) -> None:
 
 
 def _show_errors(title: str, errors: dict[str, float], baseline: dict[str, float] | None) -> None:
-    from rich.table import Table
+    from geojax.metrics import errors_table
 
-    from geojax.metrics import in_words
-
-    table = Table("", "model", *["no geometry"] * bool(baseline), title=title)
-    mine, other = in_words(errors), in_words(baseline or {})
-    for name, value in mine.items():
-        table.add_row(name, value, *[other.get(name, "")] * bool(baseline))
-    _print(table)
+    _print(errors_table(title, errors, baseline))
 
 
 def _console() -> Any:

@@ -1,6 +1,6 @@
-"""Chemical symbols and masses by atomic number; entry 0 is a bare point."""
+"""Chemical symbols, masses and looks by atomic number; entry 0 is a bare point."""
 
-__all__ = ["MASSES", "SYMBOLS", "atomic_number", "symbol"]
+__all__ = ["MASSES", "SYMBOLS", "atomic_number", "colour", "covalent_radius", "symbol"]
 
 _NAMES = """
 X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br
@@ -25,6 +25,28 @@ _WEIGHTS = """
 270.133 269.1338 278.156 281.165 281.166 285.177 286.182 289.19 289.194 293.204 293.208 294.214
 """
 MASSES: tuple[float, ...] = tuple(map(float, _WEIGHTS.split()))  # [amu]
+
+# Covalent radius [Å] (Cordero et al. 2008) and customary colour of frequent elements
+_LOOKS = """
+H .31 f2f2f2 Li 1.28 cc80ff B .84 ffb5b5 C .76 444444 N .71 3050f8 O .66 e02020 F .57 50c050
+Na 1.66 ab5cf2 Mg 1.41 8aff00 Al 1.21 bfa6a6 Si 1.11 f0c8a0 P 1.07 ff8000 S 1.05 e6c800
+Cl 1.02 1fc01f K 2.03 8f40d4 Ca 1.76 3dff00 Ti 1.60 bfc2c7 Mn 1.39 9c7ac7 Fe 1.32 e06633
+Co 1.26 f090a0 Ni 1.24 50d050 Cu 1.32 c88033 Zn 1.22 7d80b0 Ge 1.20 668f8f Br 1.20 a62929
+Sr 1.95 00ff00 Zr 1.75 94e0e0 Mo 1.54 54b5b5 Ag 1.45 c0c0c0 I 1.39 940094 Ba 2.15 00c900
+W 1.62 2194d6 Pt 1.36 d0d0e0 Au 1.36 ffd123 Pb 1.46 575961
+""".split()
+_RADII: dict[str, float] = dict(zip(_LOOKS[::3], map(float, _LOOKS[1::3]), strict=True))
+_COLOURS: dict[str, str] = dict(zip(_LOOKS[::3], _LOOKS[2::3], strict=True))
+
+
+def colour(number: int) -> str:
+    """The colour that an element is drawn in, "#rrggbb"; grey for rare ones and points."""
+    return f"#{_COLOURS.get(SYMBOLS[number], '8899aa')}"
+
+
+def covalent_radius(number: int) -> float:
+    """The radius [Å] that an element is drawn with; 1 Å for rare ones and points."""
+    return _RADII.get(SYMBOLS[number], 1.0)
 
 
 def symbol(number: int) -> str:

@@ -1,98 +1,22 @@
 """One self-contained HTML page about a run: curves, parity, certificate, dynamics.
 
-The page needs no network: plotly's script is inside. Every function below makes one section from
-plain records; `page` joins them.
+The page needs no network: plotly's script is inside. Every function makes one section from plain
+records; `page` joins them.
 """
 
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geojax.elements import symbol
+from geojax.elements import colour, covalent_radius, symbol
 from geojax.metrics import in_words
+from geojax.page import facts, figure_html, page, plotly_modules, table
 
 __all__ = ["certificate", "curves", "drift", "facts", "page", "parity", "table", "viewer"]
 
-COLOURS = {1: "#f2f2f2", 6: "#444444", 7: "#3050f8", 8: "#e02020", 9: "#50c050", 29: "#c88033"}
-RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 29: 1.32}  # covalent [Å]
-PLAIN_COLOUR, PLAIN_RADIUS = "#8899aa", 1.0
-STYLE = """
-:root { --ink: #1d2733; --soft: #5b6b7b; --line: #dde4ea; --accent: #1f77b4; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 0; background: #f6f8fa; }
-main { max-width: 1060px; margin: 0 auto; padding: 24px; }
-h1 { font-size: 28px; margin: 8px 0 0; } h2 { font-size: 20px; margin: 0 0 8px; }
-p.lead { color: var(--soft); margin: 4px 0 20px; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
-  padding: 18px 22px; margin: 0 0 18px; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; } td.ok { color: #18794e; } td.bad { color: #c62828; }
-footer { color: var(--soft); font-size: 14px; }
-"""
-
-
 DTYPES = ("float64", "float32")
-
-
-def page(path: str | Path, title: str, lead: str, sections: Sequence[tuple[str, str]]) -> Path:
-    """Write the page; `sections` are (heading, HTML) pairs.
-
-    Raises:
-        ImportError: plotly is not installed.
-    """
-    body = "\n".join(
-        f"<section><h2>{html.escape(heading)}</h2>{content}</section>"
-        for heading, content in sections
-    )
-    text = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        f"<meta name='viewport' content='width=device-width'><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style><script>{_plotly().offline.get_plotlyjs()}</script></head>"
-        f"<body><main><h1>{html.escape(title)}</h1><p class='lead'>{html.escape(lead)}</p>"
-        f"{body}<footer>written by geojax</footer></main></body></html>"
-    )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _plotly() -> Any:
-    try:
-        import plotly
-        import plotly.graph_objects
-        import plotly.offline
-        import plotly.subplots
-    except ImportError as error:
-        raise ImportError("reports are drawn by plotly; pip install 'geojax[viz]'") from error
-    return plotly
-
-
-def _figure(figure: Any, height: int) -> str:
-    figure.update_layout(
-        height=height,
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
-        template="plotly_white",
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
-    options = {"displaylogo": False, "responsive": True}
-    return figure.to_html(full_html=False, include_plotlyjs=False, config=options)
-
-
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """A plain table; cells are escaped."""
-    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row)
-    head = f"<tr>{cells(header, 'th')}</tr>" if any(header) else ""
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table>{head}{body}</table>"
-
-
-def facts(values: Mapping[str, Any]) -> str:
-    """A two-column table of names and values."""
-    return table([(name, str(value)) for name, value in values.items()], ("", ""))
 
 
 def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -102,25 +26,25 @@ def curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         history: the lines of `metrics.jsonl`.
         names: metrics such as "forces.mae".
     """
-    plotly = _plotly()
+    plotly = plotly_modules()
     figure = plotly.subplots.make_subplots(cols=max(len(names), 1), rows=1, subplot_titles=names)
     epochs = [line["epoch"] for line in history]
     colours = {"train": "#9db4c8", "valid": "#1f77b4"}
     for column, name in enumerate(names, 1):
         unit = _milli_unit(name)
-        for split, colour in colours.items():
+        for split, shade in colours.items():
             values = [line.get(f"{split}.{name}") for line in history]
             if not any(v is not None for v in values):
                 continue
             scaled = [None if v is None else v * (1e3 if unit else 1) for v in values]
-            line = {"color": colour, "width": 2}
+            line = {"color": shade, "width": 2}
             trace = plotly.graph_objects.Scatter(
                 x=epochs, y=scaled, name=split, line=line, showlegend=column == 1
             )
             figure.add_trace(trace, row=1, col=column)
         figure.update_yaxes(type="log", title=unit, row=1, col=column)
         figure.update_xaxes(title="epoch", row=1, col=column)
-    return _figure(figure, 340)
+    return figure_html(figure, 340)
 
 
 def _milli_unit(name: str) -> str:
@@ -129,7 +53,7 @@ def _milli_unit(name: str) -> str:
 
 def parity(panels: Sequence[tuple[str, np.ndarray, np.ndarray, str]], most: int = 5000) -> str:
     """Predictions against labels; panels are (title, labels, predictions, unit)."""
-    plotly = _plotly()
+    plotly = plotly_modules()
     titles = [title for title, *_ in panels]
     figure = plotly.subplots.make_subplots(cols=len(panels), rows=1, subplot_titles=titles)
     rng = np.random.default_rng(0)
@@ -147,7 +71,7 @@ def parity(panels: Sequence[tuple[str, np.ndarray, np.ndarray, str]], most: int 
         add(scatter(x=x, y=y, mode="markers", marker=marker, showlegend=False))
         figure.update_xaxes(title=f"label [{unit}]", row=1, col=column)
         figure.update_yaxes(title=f"prediction [{unit}]", row=1, col=column)
-    return _figure(figure, 420)
+    return figure_html(figure, 420)
 
 
 def certificate(record: Mapping[str, Any]) -> str:
@@ -168,7 +92,7 @@ def certificate(record: Mapping[str, Any]) -> str:
 
 def drift(time: np.ndarray, total: np.ndarray, kinetic: np.ndarray, atoms: int) -> str:
     """Total and kinetic energy [eV] of constant-energy dynamics against the time [fs]."""
-    plotly = _plotly()
+    plotly = plotly_modules()
     titles = ("total energy above the start", "kinetic energy")
     figure = plotly.subplots.make_subplots(cols=2, rows=1, subplot_titles=titles)
     for column, values in enumerate((total - total[0], kinetic), 1):
@@ -177,7 +101,7 @@ def drift(time: np.ndarray, total: np.ndarray, kinetic: np.ndarray, atoms: int) 
         figure.add_trace(line, row=1, col=column)
         figure.update_xaxes(title="time [fs]", row=1, col=column)
         figure.update_yaxes(title="meV/atom", row=1, col=column)
-    return _figure(figure, 340)
+    return figure_html(figure, 340)
 
 
 def viewer(positions: np.ndarray, species: Sequence[int], time: Sequence[float]) -> str:
@@ -188,14 +112,14 @@ def viewer(positions: np.ndarray, species: Sequence[int], time: Sequence[float])
         species: `[node]` atomic numbers.
         time: of each frame [fs].
     """
-    plotly = _plotly()
+    plotly = plotly_modules()
     go = plotly.graph_objects
     positions = np.round(positions - positions.mean((0, 1)), 3)
     pairs = _bonds(positions[0], species)
-    radius = [RADII.get(z, PLAIN_RADIUS) for z in species]
+    radius = [covalent_radius(z) for z in species]
     marker = {
         "size": [22 * r**0.5 for r in radius],
-        "color": [COLOURS.get(z, PLAIN_COLOUR) for z in species],
+        "color": [colour(z) for z in species],
         "line": {"color": "#333", "width": 1},
     }
     names = [f"{symbol(z)} {i}" for i, z in enumerate(species)]
@@ -230,12 +154,12 @@ def viewer(positions: np.ndarray, species: Sequence[int], time: Sequence[float])
         sliders=[{"steps": steps, "currentvalue": {"prefix": "time [fs]: "}}],
         updatemenus=[{"type": "buttons", "buttons": buttons, "x": 0, "y": 0.1}],
     )
-    return _figure(figure, 520)
+    return figure_html(figure, 520)
 
 
 def _bonds(x: np.ndarray, species: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs nearer than 1.25 times the sum of their covalent radii."""
-    radius = np.array([RADII.get(z, PLAIN_RADIUS) for z in species])
+    radius = np.array([covalent_radius(z) for z in species])
     distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
     near = distance < 1.25 * (radius[:, None] + radius[None])
     return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True)]

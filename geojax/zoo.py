@@ -24,7 +24,7 @@ from geojax.inference.export import flat_params, nested_params
 from geojax.metrics import in_words
 from geojax.model import Card, Model
 from geojax.networks import from_table, to_table
-from geojax.networks.network import scalar_inputs, vector_inputs
+from geojax.networks.network import input_shapes
 from geojax.registry import did_you_mean
 
 __all__ = ["describe", "load", "names", "save"]
@@ -136,7 +136,7 @@ def _card_rows(card: Card) -> dict[str, Any]:
 
 def _check_fit(network: Any, card: Card, params: Any) -> None:
     """Compare with the shapes that the network would start with; names every mismatch."""
-    inputs = {name: np.zeros((1, *shape)) for name, shape in _inputs(network).items()}
+    inputs = {name: np.zeros((1, *shape)) for name, shape in _inputs(network, card).items()}
     species = np.array([card.elements[0] if card.elements else 0])
     atom = Structure(np.zeros((1, 3)), species, inputs=inputs)
     graph = pad([sample(atom, 1.0)], Budget(2, 1, 2)).graph
@@ -153,11 +153,10 @@ def _check_fit(network: Any, card: Card, params: Any) -> None:
         raise ValueError("weights do not fit this network: " + "; ".join(wrong))
 
 
-def _inputs(network: Any) -> dict[str, tuple[int, ...]]:
-    """The node inputs that a network's fields name, with their shapes."""
-    vectors = (*vector_inputs(network), *getattr(network, "axes", ()))
-    shapes: dict[str, tuple[int, ...]] = {name: (3,) for name in vectors}
-    return shapes | {name: () for name in scalar_inputs(network)}
+def _inputs(network: Any, card: Card) -> dict[str, tuple[int, ...]]:
+    """The node inputs that a network's fields name, with their shapes; see `input_shapes`."""
+    recorded = card.data.get("inputs", {})
+    return input_shapes(network) | {name: tuple(shape) for name, shape in recorded.items()}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from geojax import cli
 
 COMMANDS = (
-    "train evaluate predict export certify md relax vibrations inspect data doctor list".split()
-)
+    "train evaluate predict export certify md relax vibrations inspect data view doctor list"
+).split()
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -97,6 +97,17 @@ def test_the_road_of_a_model(tmp_path: Path):
     fresh = tmp_path / "fresh.geojax"
     assert run("export", str(artifact), str(fresh), "--platforms", "cpu")[0] == 0
     assert fresh.exists()
+
+
+def test_a_cloud_is_told_of_and_shown(tmp_path: Path):
+    cloud = tmp_path / "cloud.csv"
+    cloud.write_text("x,y,z,ring\n0,0,0,1\n1,0,0,2\n0,2,0,2\n")
+    code, text = run("data", str(cloud))
+    assert code == 0 and "points" in text and "inputs.ring" in text
+    page = tmp_path / "page.html"
+    code, text = run("view", str(cloud), "--to", str(page), "--color", "ring")
+    assert code == 0 and str(page) in text.replace("\n", "")
+    assert "ring 2" in page.read_text()
 
 
 def test_json_is_written(tmp_path: Path):

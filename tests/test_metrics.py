@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
-from geojax.metrics import compare, constant_baseline, error_sums, in_words, summary
+from geojax.metrics import (
+    compare,
+    constant_baseline,
+    error_sums,
+    errors_table,
+    in_words,
+    summary,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -84,3 +91,13 @@ def test_the_baseline_knows_composition_and_nothing_else():
 def test_words_have_units():
     words = in_words({"forces.mae": 0.01234, "targets.mu.mae": 0.5, "energy.rmse": 0.001})
     assert words == {"forces.mae": "12.3 meV/Å", "targets.mu.mae": "0.5", "energy.rmse": "1 meV"}
+
+
+def test_the_table_of_errors_has_the_baseline_beside():
+    columns = errors_table("mine", {"forces.mae": 0.0123}, {"forces.mae": 0.5}).columns
+    assert [list(column.cells) for column in columns] == [
+        ["forces.mae"],
+        ["12.3 meV/Å"],
+        ["500 meV/Å"],
+    ]
+    assert len(errors_table("mine", {"forces.mae": 0.0123}).columns) == 2

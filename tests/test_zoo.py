@@ -84,3 +84,20 @@ def test_a_network_that_reads_normals_comes_back(tmp_path):
     assert back.network == network
     (found,), (expected,) = predict(back, [cloud]), predict(model, [cloud])
     np.testing.assert_array_equal(found.targets["size"], expected.targets["size"])
+
+
+def test_a_network_that_reads_several_numbers_or_vectors_of_a_name_comes_back(tmp_path):
+    """Their shapes are in the card."""
+    rng = np.random.default_rng(0)
+    inputs = {"history": rng.normal(size=(5, 4, 3)), "code": rng.normal(size=(5, 2))}
+    cloud = Structure(rng.normal(size=(5, 3)), np.zeros(5, int), inputs=inputs)
+    network = networks.EqMotion(
+        irreps_out="1o", channels=4, vector_channels=3, layers=1, scalars=("code",)
+    )
+    graph = jax.tree.map(jnp.asarray, pad([sample(cloud, np.inf)], Budget(6, 20, 2)).graph)
+    params = network.init(jax.random.key(0), graph)
+    shapes = {"history": [4, 3], "code": [2]}
+    card = Card("walk", outputs=(Output("node_targets.last", "1o"),), data={"inputs": shapes})
+    back = zoo.load(zoo.save(Model(network, params, card), tmp_path))
+    (found,), (expected,) = (predict(m, [cloud]) for m in (back, Model(network, params, card)))
+    np.testing.assert_array_equal(found.node_targets["last"], expected.node_targets["last"])

@@ -134,7 +134,8 @@ class Context:
     def vector_inputs(self) -> tuple[str, ...]:
         """Node inputs that turn with the world: rows of three, and no scalars to the network."""
         scalars = getattr(self.model.network, "scalars", ())
-        return tuple(n for n, v in self.inputs.items() if v.shape[1:] == (3,) and n not in scalars)
+        of_three = [name for name, v in self.inputs.items() if v.ndim > 1 and v.shape[-1] == 3]
+        return tuple(name for name in of_three if name not in scalars)
 
     def rng(self) -> np.random.Generator:
         """Random numbers, the same for every check."""

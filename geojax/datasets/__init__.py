@@ -2,6 +2,8 @@
 
 from geojax.datasets import formats
 from geojax.datasets.acac import acac
+from geojax.datasets.broken_shapes import broken_shapes
+from geojax.datasets.cmu_mocap import cmu_mocap
 from geojax.datasets.crystal_tensors import (
     crystal_tensors,
     spherical_of_symmetric,
@@ -15,6 +17,8 @@ from geojax.datasets.dataset import (
     from_files,
     load,
     split,
+    structure_of,
+    structures_of,
 )
 from geojax.datasets.e0s import AverageEnergies, average_energies, reference_energies
 from geojax.datasets.ethanol import ethanol
@@ -24,7 +28,11 @@ from geojax.datasets.furniture import furniture
 from geojax.datasets.hessians import hessians
 from geojax.datasets.mlearn import mlearn
 from geojax.datasets.nbody import nbody
+from geojax.datasets.outdoor_scans import outdoor_scans
+from geojax.datasets.pairs import partial_pair, parts_of, registration_pair
+from geojax.datasets.partial_overlap import partial_overlap
 from geojax.datasets.perov5 import perov5
+from geojax.datasets.pieces import broken_shape
 from geojax.datasets.qm9 import qm9
 from geojax.datasets.rmd17_ethanol import rmd17_ethanol
 from geojax.datasets.summary import inspect_data
@@ -39,6 +47,9 @@ __all__ = [
     "Reading",
     "acac",
     "average_energies",
+    "broken_shape",
+    "broken_shapes",
+    "cmu_mocap",
     "crystal_tensors",
     "ethanol",
     "fingerprint",
@@ -53,13 +64,20 @@ __all__ = [
     "load",
     "mlearn",
     "nbody",
+    "outdoor_scans",
+    "partial_overlap",
+    "partial_pair",
+    "parts_of",
     "perov5",
     "qm9",
     "read",
     "reference_energies",
+    "registration_pair",
     "rmd17_ethanol",
     "spherical_of_symmetric",
     "split",
+    "structure_of",
+    "structures_of",
     "symmetric_of_spherical",
     "tetris",
     "threebpa",

@@ -25,6 +25,8 @@ __all__ = [
     "isolated_energies",
     "load",
     "split",
+    "structure_of",
+    "structures_of",
 ]
 
 ISOLATED = ("isolatedatom", "isolated_atom", "isolated atom")
@@ -71,6 +73,61 @@ def load(name: str, **options: Any) -> Dataset:
                 f"data set {name!r} has no option {option!r}; {did_you_mean(option, known)}"
             )
     return make(**options)
+
+
+def is_file(source: str) -> bool:
+    """A path, also of a file that is not there: names of data sets have no dot or slash."""
+    return Path(source).expanduser().exists() or "." in source or "/" in source
+
+
+def structures_of(
+    source: str,
+    split: str = "test",
+    inputs: Mapping[str, str] | None = None,
+    *,
+    points: int | None = None,
+) -> tuple[tuple[Structure, ...], tuple[Structure, ...]]:
+    """The structures of a file, or of a split of a data set, and those to fit a baseline on.
+
+    Args:
+        source: a file, or the name of a data set.
+        split: train, valid or test; a file has one.
+        inputs, points: of a file, see `formats.read`.
+
+    Raises:
+        KeyError: there is no data set or split of that name.
+        ValueError: as `formats.read`; the split is empty.
+    """
+    if is_file(source):
+        found = read(source, inputs=inputs, points=points).structures
+        return found, found
+    parts = ("train", "valid", "test")
+    if split not in parts:
+        raise KeyError(f"a data set has no split {split!r}; {did_you_mean(split, parts)}")
+    data = load(source)
+    if not getattr(data, split):
+        there = ", ".join(part for part in parts if getattr(data, part))
+        raise ValueError(f"the data set {source!r} has no structures in {split}; there are {there}")
+    return getattr(data, split), data.train
+
+
+def structure_of(
+    source: str,
+    index: int,
+    split: str = "test",
+    inputs: Mapping[str, str] | None = None,
+    *,
+    points: int | None = None,
+) -> Structure:
+    """One of `structures_of`; -1 is the last.
+
+    Raises:
+        ValueError: there is none of that index; as `structures_of`.
+    """
+    found, _ = structures_of(source, split, inputs, points=points)
+    if not -len(found) <= index < len(found):
+        raise ValueError(f"{source} has {len(found)} structures; got index {index}")
+    return found[index]
 
 
 def folder(name: str) -> Path:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial import KDTree
 
-from geojax.datasets.dataset import DATASETS, Dataset, load
+from geojax.datasets.dataset import DATASETS, Dataset, is_file, load
 from geojax.datasets.formats import read
 from geojax.elements import symbol
 from geojax.graphs import Structure, leaves
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_data"]
 
+MOST_CLOUDS, MOST_POINTS = 100, 2000  # looked at for a summary
 UNITS = {"energy per atom": "eV", "forces": "eV/Å", "stress": "eV/Å³", "energies": "eV"}
 
 
@@ -33,7 +35,7 @@ def inspect_data(source: str | Path, **options: Any) -> "Group":
     from rich.console import Group
 
     name = str(source)
-    if name in DATASETS or not _is_file(name):
+    if name in DATASETS or not is_file(name):
         data = load(name, **options)
         parts = {part: getattr(data, part) for part in ("train", "valid", "test")}
         rest = [_card(data), *(report.table() for report in data.reports)]
@@ -42,12 +44,8 @@ def inspect_data(source: str | Path, **options: Any) -> "Group":
         found = read(name, **options)
         parts, rest, units = {"structures": found.structures}, [found.report.table()], {}
     every = [s for structures in parts.values() for s in structures]
-    return Group(_sizes(name, parts), _ranges(every, units), *rest)
-
-
-def _is_file(name: str) -> bool:
-    """A path, also of a file that is not there: names of data sets have no dot or slash."""
-    return Path(name).expanduser().exists() or "." in name or "/" in name
+    clouds = [s for s in every if not s.species.any()]
+    return Group(_sizes(name, parts), *_extents(clouds), _ranges(every, units), *rest)
 
 
 def _sizes(name: str, parts: dict[str, tuple[Structure, ...]]) -> "Table":
@@ -67,6 +65,29 @@ def _sizes(name: str, parts: dict[str, tuple[Structure, ...]]) -> "Table":
 def _elements(structures: Sequence[Structure]) -> str:
     numbers = sorted({int(z) for s in structures for z in np.unique(s.species)})
     return " ".join("points" if z == 0 else symbol(z) for z in numbers)
+
+
+def _extents(clouds: Sequence[Structure]) -> "list[Table]":
+    """Where points are and how near to each other, of one cloud or of the first hundred."""
+    from rich.table import Table
+
+    clouds = [s for s in clouds if len(s) > 1][:MOST_CLOUDS]
+    if not clouds:
+        return []
+    low, high = (np.array([f(s.positions, axis=0) for s in clouds]) for f in (np.min, np.max))
+    step = [_spacing(s.positions) for s in clouds]
+    title = "points" if len(clouds) == 1 else f"points, means over {len(clouds)} clouds"
+    table = Table("", "x", "y", "z", title=title, title_justify="left")
+    for name, values in {"least": low, "largest": high, "extent": high - low}.items():
+        table.add_row(name, *(f"{value:.5g}" for value in values.mean(0)))
+    table.add_row("spacing", f"{np.mean(step):.3g}", "", "")
+    return [table]
+
+
+def _spacing(positions: np.ndarray) -> float:
+    """The median distance from a point to the nearest other, over two thousand points."""
+    some = positions[:: max(len(positions) // MOST_POINTS, 1)]
+    return float(np.median(KDTree(positions).query(some, k=2)[0][:, 1]))
 
 
 def _ranges(structures: Sequence[Structure], units: Mapping[str, str]) -> "Table":

@@ -64,14 +64,22 @@ def part_sizes(graph: Graph, count: int) -> Int[Array, "graph part"]:
     Raises:
         KeyError: the graph has no input `part`.
     """
+    return _counts(_place(graph, count), graph, count).reshape(n_graphs(graph), count)
+
+
+def _place(graph: Graph, count: int) -> Int[Array, "node"]:
+    """The number of each node's part among those of all graphs, ascending."""
     if PART not in graph.nodes:
         raise KeyError(f"parts are told by the node input {PART!r}; got {sorted(graph.nodes)}")
     part = jnp.clip(graph.nodes[PART].astype(jnp.int32), 0, count - 1)
-    index, total = graph_of_nodes(graph), n_graphs(graph)
-    part = jnp.where(index == total - 1, count - 1, part)
-    ones = jnp.ones_like(part)
-    sizes = jax.ops.segment_sum(ones, index * count + part, total * count, indices_are_sorted=True)
-    return sizes.reshape(total, count)
+    index = graph_of_nodes(graph)
+    return index * count + jnp.where(index == n_graphs(graph) - 1, count - 1, part)
+
+
+def _counts(place: Array, graph: Graph, count: int) -> Array:
+    """How many rows each part has."""
+    ones, total = jnp.ones_like(place), n_graphs(graph) * count
+    return jax.ops.segment_sum(ones, place, total, indices_are_sorted=True)
 
 
 def part_mask(graph: Graph, count: int) -> Bool[Array, "graph part"]:
@@ -88,14 +96,11 @@ def split_parts(graph: Graph, count: int) -> Graph:
     Raises:
         KeyError: the graph has no input `part`.
     """
-    n_node = part_sizes(graph, count)
-    ends = jnp.cumsum(n_node.reshape(-1))
-    # Edges are sorted by receiver, hence by part: each part ends where its last node's edges do.
-    last = jnp.searchsorted(graph.receivers, ends.astype(graph.receivers.dtype)).astype(jnp.int32)
-    last = last.at[-1].set(graph.receivers.shape[0])
+    place = _place(graph, count)
     repeated = {k: jnp.repeat(v, count, axis=0) for k, v in graph.globals.items()}
     return graph._replace(
-        n_node=n_node.reshape(-1).astype(jnp.int32),
-        n_edge=jnp.diff(last, prepend=jnp.zeros(1, jnp.int32)),
+        n_node=_counts(place, graph, count),
+        # Edges are sorted by receiver, hence by part.
+        n_edge=_counts(place[graph.receivers], graph, count),
         globals=repeated,
     )

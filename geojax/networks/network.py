@@ -17,9 +17,11 @@ __all__ = [
     "Network",
     "fit_to_data",
     "from_table",
+    "input_shapes",
     "scalar_inputs",
     "to_table",
     "vector_inputs",
+    "with_fields",
 ]
 
 NETWORKS: Registry[type[nn.Module]] = Registry("network")
@@ -108,9 +110,34 @@ def scalar_inputs(network: Any) -> tuple[str, ...]:
 
 
 def vector_inputs(network: Any) -> tuple[str, ...]:
-    """The polar node inputs that a network reads by name, its velocity and history among them."""
-    more = [getattr(network, field, "") for field in ("velocity", "history")]
+    """The polar node inputs that a network reads by name, velocities and histories among them.
+
+    Arrays `[node, 3]`, or `[node, k, 3]`.
+    """
+    more = [getattr(network, field, "") for field in ("velocity", "second", "history")]
     return (*getattr(network, "vectors", ()), *filter(None, more))
+
+
+def input_shapes(network: Any) -> dict[str, tuple[int, ...]]:
+    """The node inputs that a network reads by name, as one number or one vector of each node.
+
+    More numbers or vectors of a name are a matter of the data: the card of a trained model has
+    their shapes in `data["inputs"]`.
+    """
+    vectors = (*vector_inputs(network), *getattr(network, "axes", ()))
+    shapes: dict[str, tuple[int, ...]] = {name: (3,) for name in vectors}
+    return shapes | {name: () for name in scalar_inputs(network)}
+
+
+def with_fields(network: Any, **wanted: Any) -> Any:
+    """The network with those fields set that it has and that are not None."""
+    known = {f.name for f in dataclasses.fields(network)}
+    changes = {
+        name: value
+        for name, value in wanted.items()
+        if name in known and value is not None and getattr(network, name) != value
+    }
+    return network.clone(**changes) if changes else network
 
 
 def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:

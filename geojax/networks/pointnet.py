@@ -23,7 +23,7 @@ from geojax.graphs import Graph, centered, graph_of_nodes, pool
 from geojax.networks.network import NETWORKS
 from geojax.nn import Affine, LayerNorm, node_scalars, node_vectors
 
-__all__ = ["PointHead", "PointNet", "point_inputs"]
+__all__ = ["PointHead", "PointNet", "check_readout", "point_inputs"]
 
 
 def point_inputs(
@@ -39,6 +39,12 @@ def point_inputs(
     if scalars:
         parts.append(node_scalars(graph, (0,), scalars))
     return jnp.concatenate(parts, -1)
+
+
+def check_readout(readout: str) -> None:
+    """Raise a ValueError unless it is "graph" or "node"."""
+    if readout not in ("graph", "node"):
+        raise ValueError(f"a readout is of a 'graph' or of each 'node'; got {readout!r}")
 
 
 class PointHead(nn.Module):
@@ -65,8 +71,7 @@ class PointHead(nn.Module):
         Raises:
             ValueError: another readout.
         """
-        if self.readout not in ("graph", "node"):
-            raise ValueError(f"a readout is of a 'graph' or of each 'node'; got {self.readout!r}")
+        check_readout(self.readout)
         y = pool(h, graph, "max")
         if self.readout == "node":
             y = jnp.concatenate([local, y[graph_of_nodes(graph)]], -1)

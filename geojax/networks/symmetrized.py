@@ -25,7 +25,7 @@ from e3nn_jax import IrrepsArray
 
 from geojax.graphs import Graph
 from geojax.networks.lie_transformer import LieTransformer
-from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs
+from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs, with_fields
 from geojax.symmetrize import PROVIDERS, Frames, provider_of, symmetrize
 
 __all__ = ["Symmetrized"]
@@ -56,16 +56,11 @@ class Symmetrized(nn.Module):
 
     def __post_init__(self):
         if isinstance(self.backbone, nn.Module):
-            known = {f.name for f in dataclasses.fields(self.backbone)}
-            if self.cutoff is None or "cutoff" not in known:
-                self.cutoff = self.backbone.cutoff
-            wanted = {"irreps_out": self.irreps_out, "cutoff": self.cutoff}
-            changes = {
-                name: value
-                for name, value in wanted.items()
-                if name in known and getattr(self.backbone, name) != value
-            }
-            self.backbone = self.backbone.clone(**changes) if changes else self.backbone
+            self.backbone = with_fields(
+                self.backbone, irreps_out=self.irreps_out, cutoff=self.cutoff
+            )
+            if self.cutoff is None:  # a backbone without edges leaves them to its frames
+                self.cutoff = self.backbone.cutoff or dict(self.options).get("cutoff", 0.0)
         self.options = tuple((name, value) for name, value in self.options)
         super().__post_init__()
 
@@ -87,8 +82,15 @@ class Symmetrized(nn.Module):
 
     @property
     def nearest(self) -> int | None:
-        """How many nearest senders the backbone listens to, if it does."""
+        """How many nearest senders the backbone, or else its frames, listen to, if they do."""
+        if self.backbone.cutoff == 0:
+            return dict(self.options).get("nearest")
         return getattr(self.backbone, "nearest", None)
+
+    @property
+    def reads_members(self) -> bool:
+        """Whether the backbone looks at whole structures."""
+        return getattr(self.backbone, "reads_members", False)
 
     @property
     def scalars(self) -> tuple[str, ...]:

@@ -35,6 +35,14 @@ from geojax.nn.feed_forward import (
     on_sphere,
 )
 from geojax.nn.gate import gate, gate_widths
+from geojax.nn.geometric_attention import (
+    CrossAttention,
+    StructureAttention,
+    StructureEmbedding,
+    attend,
+    check_heads,
+    sinusoids,
+)
 from geojax.nn.hessian import HessianHead, acoustic_rows, assemble, blocks_of, couple_edges
 from geojax.nn.inputs import node_scalars, node_vectors, one_hot_species
 from geojax.nn.lattice import shortest_vectors
@@ -50,6 +58,7 @@ from geojax.nn.message import (
     sum_divisor,
     weight_count,
 )
+from geojax.nn.neighborhood import Neighborhood, nearest_nodes, neighbor_max, neighbor_mean
 from geojax.nn.nonlinearity import norm_activation, scalar_activation, sphere_activation
 from geojax.nn.norm import LayerNorm, RMSNorm, SeparableNorm
 from geojax.nn.norm_nonlinearity import BiasedNorm, NormNonlinearity
@@ -71,6 +80,7 @@ from geojax.nn.radial import (
 )
 from geojax.nn.readout import Readout, as_blocks, counts, in_order
 from geojax.nn.repulsion import zbl
+from geojax.nn.set_attention import OffsetAttention, TransformerLayer, masked_softmax
 from geojax.nn.so2 import (
     SO2Linear,
     edge_frames,
@@ -100,8 +110,10 @@ from geojax.nn.steerable import SteerableKernel
 from geojax.nn.steerable_attention import SteerableAttention
 from geojax.nn.steerable_convolution import SteerableConvolution
 from geojax.nn.symmetric import SymmetricContraction
+from geojax.nn.trajectory import angles_between, cosine_transform, vector_count
 from geojax.nn.vector_neurons import (
     InvariantHead,
+    VectorGraphNorm,
     VectorLeakyReLU,
     VectorLinear,
     VectorMaxPool,
@@ -117,6 +129,7 @@ __all__ = [
     "BiasedNorm",
     "Blocks",
     "ChannelAffine",
+    "CrossAttention",
     "CrystalHead",
     "Dense",
     "EdgeDegree",
@@ -147,8 +160,10 @@ __all__ = [
     "MultivectorMLP",
     "MultivectorNorm",
     "MultivectorSiLU",
+    "Neighborhood",
     "NodeEmbedding",
     "NormNonlinearity",
+    "OffsetAttention",
     "OrientationBases",
     "OrientationConvolution",
     "Pairs",
@@ -171,21 +186,29 @@ __all__ = [
     "SteerableAttention",
     "SteerableConvolution",
     "SteerableKernel",
+    "StructureAttention",
+    "StructureEmbedding",
     "SymmetricContraction",
+    "TransformerLayer",
+    "VectorGraphNorm",
     "VectorLeakyReLU",
     "VectorLinear",
     "VectorMaxPool",
     "VectorNorm",
     "acoustic_rows",
     "activate",
+    "angles_between",
     "as_blocks",
     "assemble",
+    "attend",
     "bessel",
     "blocks_of",
     "both_ends",
+    "check_heads",
     "convolve",
     "convolve_blocks",
     "cosine_envelope",
+    "cosine_transform",
     "counts",
     "couple_edges",
     "edge_frames",
@@ -208,9 +231,13 @@ __all__ = [
     "is_smooth",
     "lift_of",
     "logarithms",
+    "masked_softmax",
     "multivector_blocks",
     "natural_outputs",
+    "nearest_nodes",
     "neighbor_count",
+    "neighbor_max",
+    "neighbor_mean",
     "node_scalars",
     "node_vectors",
     "norm_activation",
@@ -225,12 +252,14 @@ __all__ = [
     "scalar_activation",
     "second_moment",
     "shortest_vectors",
+    "sinusoids",
     "smooth_leaky_relu",
     "sphere_activation",
     "sphere_rows",
     "sum_divisor",
     "sum_messages",
     "to_edge_frame",
+    "vector_count",
     "vector_leaky_relu",
     "vector_max",
     "weight_count",

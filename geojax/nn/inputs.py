@@ -44,29 +44,40 @@ def node_scalars(
         graph: whose nodes have the arrays.
         elements: atomic numbers that the network knows.
         scalars: names of arrays `[node]` or `[node, d]`.
-        vectors: names of arrays `[node, 3]`.
+        vectors: names of arrays `[node, 3]` or `[node, k, 3]`.
 
     Raises:
         KeyError: the graph has no such array.
-        ValueError: species are needed and the elements are not set, or one occurs twice.
+        ValueError: vectors have another shape; species are needed and the elements are not set, or
+            one occurs twice.
     """
     parts = [_read(graph, name) for name in scalars]
     parts = [part.reshape(part.shape[0], -1) for part in parts]
-    parts += [safe_norm(_read(graph, name))[:, None] for name in vectors]
+    parts += [safe_norm(_channels(graph, name), 1) for name in vectors]
     if len(elements) > 1 or not parts:
         parts = [one_hot_species(graph, elements), *parts]
     return jnp.concatenate(parts, -1)
 
 
 def node_vectors(graph: Graph, vectors: Sequence[str]) -> Float[Array, "node xyz d"]:
-    """The arrays `vectors` `[node, 3]`, one channel each.
+    """The arrays `vectors`, `[node, 3]` or (k vectors) `[node, k, 3]`, a channel for each vector.
 
     Raises:
         KeyError: the graph has no such array.
+        ValueError: an array has another shape.
     """
-    if not vectors:
-        return jnp.zeros((*graph.nodes["positions"].shape, 0), graph.nodes["positions"].dtype)
-    return jnp.stack([_read(graph, name) for name in vectors], -1)
+    none = jnp.zeros((*graph.nodes["positions"].shape, 0), graph.nodes["positions"].dtype)
+    return jnp.concatenate([none, *(_channels(graph, name) for name in vectors)], -1)
+
+
+def _channels(graph: Graph, name: str) -> Float[Array, "node xyz d"]:
+    x = _read(graph, name)
+    if x.ndim not in (2, 3) or x.shape[-1] != 3:
+        raise ValueError(
+            "vectors of nodes are arrays [node, 3], or [node, k, 3] of k each; "
+            f"{name!r} has shape {x.shape}"
+        )
+    return x[..., None] if x.ndim == 2 else jnp.swapaxes(x, 1, 2)
 
 
 def _read(graph: Graph, name: str) -> Array:

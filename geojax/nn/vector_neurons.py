@@ -18,11 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from geojax.arrays import unit
+from geojax.graphs import Graph, graph_of_nodes, pool
 from geojax.graphs.graph import Size
-from geojax.nn.dense import Affine
+from geojax.nn.dense import Affine, Part
 
 __all__ = [
     "InvariantHead",
+    "VectorGraphNorm",
     "VectorLeakyReLU",
     "VectorLinear",
     "VectorMaxPool",
@@ -90,10 +92,10 @@ class VectorLeakyReLU(nn.Module):
     shared: bool = False  # one direction for all channels
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*n 3 channel"]) -> Float[Array, "*n 3 channels"]:
-        """Zero where x is zero."""
-        q = VectorLinear(self.channels, name="linear")(x)
-        direction = VectorLinear(1 if self.shared else self.channels, name="direction")(x)
+    def __call__(self, *parts: Part) -> Float[Array, "*n 3 channels"]:
+        """Of the parts side by side, see `sum_of_parts`; zero where they are zero."""
+        q = VectorLinear(self.channels, name="linear")(*parts)
+        direction = VectorLinear(1 if self.shared else self.channels, name="direction")(*parts)
         return vector_leaky_relu(q, direction, self.slope)
 
 
@@ -111,6 +113,25 @@ class VectorNorm(nn.Module):
         square = jnp.mean(jnp.sum(x * x, -2, keepdims=True), -1, keepdims=True)
         gain = self.param("gain", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
         return x * jax.lax.rsqrt(square + EPSILON) * gain.reshape(*[1] * (x.ndim - 1), -1)
+
+
+class VectorGraphNorm(nn.Module):
+    """Each channel divided by its root mean square length over the graph, times a gain.
+
+    Closest to the published batch normalisation of lengths, and without batch mates. Unlike
+    `VectorNorm` it keeps which nodes have the longer vectors: maps of vectors have no bias, so that
+    nothing after `VectorNorm` could tell how far from the centre a point is.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "node 3 channel"], graph: Graph
+    ) -> Float[Array, "node 3 channel"]:
+        """Zero where x is zero."""
+        square = pool(jnp.sum(x * x, -2), graph, "mean")
+        gain = self.param("gain", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
+        scale = jax.lax.rsqrt(square + EPSILON) * gain[None]
+        return x * scale[graph_of_nodes(graph)][:, None]
 
 
 class VectorMaxPool(nn.Module):
@@ -143,10 +164,15 @@ class InvariantHead(nn.Module):
     slope: float = 0.2
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*n 3 channel"]) -> Float[Array, "*n 3*channel"]:
-        """All products, those with the first vector first."""
+    def __call__(self, *parts: Part) -> Float[Array, "*n product"]:
+        """All products, those with the first vector first.
+
+        Args:
+            parts: vectors side by side, see `sum_of_parts`.
+        """
+        x = jnp.concatenate([p[1](p[0]) if isinstance(p, tuple) else p for p in parts], -1)
         width = x.shape[-1]
-        t = VectorLeakyReLU(max(width // 2, 3), self.slope, name="layer_0")(x)
+        t = VectorLeakyReLU(max(width // 2, 3), self.slope, name="layer_0")(*parts)
         t = VectorLeakyReLU(max(width // 4, 3), self.slope, name="layer_1")(t)
         t = VectorLinear(3, name="vectors")(t)
         products = jnp.einsum("...xt,...xc->...tc", t, x, precision="highest")

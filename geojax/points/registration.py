@@ -201,7 +201,7 @@ def register_by_features(
     return refine(first.pose, source, target, weights, mask, radius=radius, iterations=iterations)
 
 
-@partial(jax.jit, static_argnames=("radius", "hypotheses", "iterations", "chunk"))
+@partial(jax.jit, static_argnames=("radius", "hypotheses", "draws", "iterations", "chunk"))
 def ransac(
     key: Key[Array, ""],
     source: Float[Array, "*n match 3"],
@@ -210,13 +210,15 @@ def ransac(
     *,
     radius: float,
     hypotheses: int = 4096,
+    draws: int | None = None,
     iterations: int = 5,
     chunk: int = 256,
 ) -> Registration:
     """The pose through three random correspondences that has the most inliers, refined.
 
     With a share p of correct correspondences a hypothesis is correct with a chance of p^3, so that
-    3 / p^3 of them find one in 19 of 20 cases.
+    3 / p^3 of them find one in 19 of 20 cases. A motion keeps lengths: of more `draws` those are
+    tried whose triangles have the most similar sides, which costs little where p is small.
 
     Args:
         key: of the draws; the same key gives the same pose.
@@ -225,20 +227,28 @@ def ransac(
         mask: which correspondences are real; with fewer than three, no pose is determined.
         radius: of inliers, in the unit of the positions.
         hypotheses: how many are tried, a static number.
+        draws: how many triples are drawn, a static number; as many as are tried if not given.
         iterations: of the refinement.
         chunk: as of `select_pose`.
 
     Raises:
-        ValueError: no hypothesis.
+        ValueError: no hypothesis, or fewer draws than hypotheses.
     """
-    if hypotheses < 1:
-        raise ValueError(f"there is one hypothesis or more to try; got hypotheses={hypotheses}")
+    draws = hypotheses if draws is None else draws
+    if not 1 <= hypotheses <= draws:
+        raise ValueError(f"one hypothesis or more is tried of draws; got {hypotheses=}, {draws=}")
     real = jnp.ones(source.shape[:-1], bool) if mask is None else mask
     source, target = (jnp.where(real[..., None], x, 0) for x in (source, target))
-    rows = _triples(key, real, hypotheses)
+    rows = _triples(key, real, draws)
     flat = rows.reshape(*rows.shape[:-2], -1)
     picked = lambda x: jnp.take_along_axis(x, flat[..., None], -2).reshape(*rows.shape, 3)
-    poses = fit_pose(picked(source), picked(target))
+    triples = picked(source), picked(target)
+    if draws > hypotheses:
+        a, b = (jax.lax.stop_gradient(safe_norm(x - jnp.roll(x, 1, -2))) for x in triples)
+        worst = jnp.max(safe_divide(jnp.abs(a - b), a + b), -1)
+        kept = jax.lax.top_k(-worst, hypotheses)[1][..., None, None]
+        triples = (jnp.take_along_axis(x, kept, -3) for x in triples)
+    poses = fit_pose(*triples)
     first = select_pose(poses, source, target, mask, radius=radius, chunk=chunk)
     return refine(first.pose, source, target, None, mask, radius=radius, iterations=iterations)
 

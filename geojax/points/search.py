@@ -170,9 +170,9 @@ def _of_chunk(
 
 
 def _square_distances(queries: Array, points: Array) -> Array:
-    """|x - y|^2 of all pairs, eight coordinates at a time: long loops over points, no large sum."""
+    """|x - y|^2 of all pairs, 16 coordinates at a time: long loops over points, no large sum."""
     query, d = queries.shape
-    point, group = points.shape[0], 8
+    point, group = points.shape[0], 16
 
     def add(square: Array, parts: tuple[Array, Array]) -> tuple[Array, None]:
         x, y = parts

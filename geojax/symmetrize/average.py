@@ -48,7 +48,8 @@ def symmetrize(
         graph: positions [Å]; they, the cell and `vectors` are turned into each frame.
         frames: of the graph, from a provider.
         irreps: of the outputs, such as "2x0e+1o".
-        vectors: names of node inputs `[node, 3]` that turn like positions: velocities, normals.
+        vectors: names of node inputs `[node, 3]` or `[node, k, 3]` that turn like positions:
+            velocities, normals, where nodes were.
         per: "node" or "graph", the rows of the output.
         points: outputs 1o are points: the origin of the frame is added.
         chunk: so many frames at a time, with less memory; None: all at once.
@@ -94,7 +95,7 @@ def into_frame(
         raise KeyError(f"no node input {missing[0]!r}; the structures have {sorted(graph.nodes)}")
     index = graph_of_nodes(graph)
     at_node = matrices[index]
-    turn = lambda x: jnp.einsum("nx,nxy->ny", x, at_node, precision="highest")
+    turn = lambda x: jnp.einsum("n...x,nxy->n...y", x, at_node, precision="highest")
     nodes = {**graph.nodes, "positions": turn(graph.nodes["positions"] - origins[index])}
     nodes |= {name: turn(graph.nodes[name]) for name in vectors}
     cell = graph.globals["cell"].astype(matrices.dtype)

@@ -25,7 +25,7 @@ from geojax.training.augment import augmenter
 from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
-from geojax.training.losses import Term, terms_from_table
+from geojax.training.losses import DESCRIPTORS, Term, terms_from_table
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
@@ -105,7 +105,8 @@ def train(
     check_elements(card, data.valid)
     splits = {"train": data.train, "valid": data.valid}
     slots = None if layout == "list" else _slots(splits, network)
-    members = _members(splits) if getattr(network, "reads_members", False) else None
+    whole = any(term.kind in DESCRIPTORS for term in terms)
+    members = _members(splits) if whole or getattr(network, "reads_members", False) else None
     samples = {
         split: _samples(split, structures, network, card, wanted, slots, members)
         for split, structures in splits.items()
@@ -315,8 +316,8 @@ def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> t
         values = [leaf(s.labels, output.name) for s in train]
         known = [np.asarray(v, np.float64) for v in values if v is not None]
         plain = output.scale == 1.0 and output.shift == 0.0
-        skip = not plain or not known or output.relative_to
-        if skip or kinds.get(output.name) == "cross-entropy":
+        skip = not plain or not known or output.relative_to or output.rotation
+        if skip or kinds.get(output.name) in ("cross-entropy", *DESCRIPTORS):
             result.append(output)
         elif output.name == "energy":
             atoms = [len(s.graph.nodes["species"]) for s in train if s.labels.energy is not None]

@@ -51,6 +51,17 @@ def test_a_network_that_reads_inputs_needs_structures():
     assert set(context(Charged(), [given]).examples["crystal"].inputs["charge"]) <= {1, -1, 2}
 
 
+def test_rows_of_three_turn_unless_they_are_scalars():
+    @dataclass(frozen=True)
+    class Moving(Good):
+        scalars: tuple[str, ...] = ("code",)
+
+    inputs = {"history": np.ones((3, 4, 3)), "velocity": np.eye(3), "code": np.eye(3)}
+    inputs |= {"charge": np.ones(3), "joint": np.ones((3, 31))}
+    given = Structure(np.eye(3), np.array([1, 6, 8]), inputs=inputs)
+    assert context(Moving(), [given]).vector_inputs == ("history", "velocity")
+
+
 def test_an_atom_has_the_same_input_in_every_structure():
     """Fragments add up, and atoms of dimers are those of the elements alone."""
 

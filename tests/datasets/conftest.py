@@ -9,10 +9,12 @@ import pytest
 from geojax.datasets import Dataset, load
 
 FOLDERS = {
+    "cmu-mocap": "cmu_mocap_walk",
     "nbody": "nbody_charged",
     "furniture": "shapes_furniture",
     "flla": "flla_formation_energy",
     "perov5": "perov5_carbon24",
+    "outdoor-scans": "pointclouds",
 }
 
 

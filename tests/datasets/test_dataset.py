@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from geojax.datasets import DATASETS, Dataset, fingerprint, folder, from_files, load, split, write
+from geojax.datasets import (
+    DATASETS,
+    Dataset,
+    fingerprint,
+    folder,
+    from_files,
+    load,
+    split,
+    structure_of,
+    structures_of,
+    write,
+)
 from geojax.datasets.dataset import existing, isolated_energies
 from geojax.graphs import Properties, Structure
 from geojax.units import HARTREE
@@ -27,7 +38,8 @@ def numbers(part) -> list[int]:
 
 def test_all_data_sets_have_names():
     names = ("3bpa", "acac", "ethanol", "furniture", "mlearn", "nbody", "qm9", "rmd17-ethanol")
-    assert {*names, "tetris"} <= set(DATASETS)
+    clouds = ("outdoor-scans", "partial-overlap", "broken-shapes", "tetris")
+    assert {*names, *clouds} <= set(DATASETS)
 
 
 def test_load_passes_options_and_refuses_others():
@@ -160,3 +172,21 @@ def test_every_number_and_the_order_are_in_the_fingerprint():
     ]
     assert fingerprint(frames) == fingerprint(dimers(3))
     assert len({fingerprint(frames), *map(fingerprint, changed)}) == 1 + len(changed)
+
+
+def test_structures_are_of_a_file_or_of_a_split(tmp_path):
+    write(tmp_path / "a.xyz", dimers(3))
+    found, to_fit = structures_of(str(tmp_path / "a.xyz"), "valid")
+    assert numbers(found) == numbers(to_fit) == [0, 1, 2]
+    assert structure_of(str(tmp_path / "a.xyz"), -1).info["number"] == 2
+    found, to_fit = structures_of("tetris", "valid")
+    assert len(found) == len(load("tetris").valid)
+    assert len(to_fit) == len(load("tetris").train)
+    with pytest.raises(ValueError, match="a.xyz has 3 structures; got index 3"):
+        structure_of(str(tmp_path / "a.xyz"), 3)
+    with pytest.raises(FileNotFoundError, match="there is none at none.xyz"):
+        structure_of("none.xyz", 0)
+    with pytest.raises(KeyError, match="no split 'tset'; did you mean 'test'"):
+        structures_of("tetris", "tset")
+    with pytest.raises(KeyError, match="there is no dataset 'tetriss'"):
+        structures_of("tetriss")

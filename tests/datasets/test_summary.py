@@ -60,3 +60,22 @@ def test_names_and_files_that_are_not_there():
         inspect_data("ethanl")
     with pytest.raises(FileNotFoundError, match=r"there is none at .*ethanol.xyz; check the path"):
         inspect_data("folder/ethanol.xyz")
+
+
+def test_a_cloud(tmp_path):
+    """A grid of 4 × 3 × 2 points half a unit apart, with a field of its own."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) / 2 for n in (4, 3, 2)), indexing="ij"), -1)
+    x = grid.reshape(-1, 3)
+    write(tmp_path / "a.ply", [Structure(x, np.zeros(24, int), inputs={"ring": x[:, 0]})])
+    lines = shown(tmp_path / "a.ply")
+    assert cells(lines, "structures") == ["structures", "1", "24", "points", "FFF"]
+    assert cells(lines, "extent") == ["extent", "1.5", "1", "0.5"]
+    assert cells(lines, "spacing")[1] == "0.5"
+    assert cells(lines, "inputs.ring")[1:5] == ["1", "0", "0.75", "1.5"]
+    assert cells(lines, "ring")[3] == "inputs.ring"
+    assert any("points of the vertex fields x y z" in line for line in lines)
+
+
+def test_atoms_have_no_spacing(tmp_path):
+    write(tmp_path / "a.xyz", [Structure(np.eye(3), np.ones(3, int))])
+    assert not any("extent" in line for line in shown(tmp_path / "a.xyz"))

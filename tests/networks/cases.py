@@ -1,5 +1,7 @@
 """Small fields of each network, and its promises, for `test_contract` and `test_cloud_contract`."""
 
+import math
+
 CUTOFF = 3.0
 
 # Networks in the frames of edges: one chiral with l = 2 and orders cut, two small that see no hand
@@ -122,11 +124,75 @@ SPREAD = {"iterative-se3-transformer": 0.5}
 # They take longest to trace.
 DEAR = {"allegro", "iterative-se3-transformer", "symmetrized"}
 
+DGCNN = {"neighbors": 4, "widths": (6, 8), "embedding": 10, "head": (6,)}
+VN_DGCNN = {"neighbors": 4, "widths": (4, 5), "embedding": 6, "head": (6,), "scalars": ("radius",)}
+VN_POINTNET = {**VN_DGCNN, "widths": (4, 4, 5, 6), "context": (4, 6)}
+del VN_POINTNET["embedding"]
+VN_POINTS = {"readout": "node", "vectors": ("normals",), "irreps_out": "1o+2x0e+1o"}
+TRAJECTORY = {"channels": 6, "layers": 2, "nearest": 4, "irreps_out": "3x1o"}
+EQMOTION = {**TRAJECTORY, "vector_channels": 4}
+TYPES = {"layers": 3, "edge_types": 2, "vectors": ("history",), "scalars": ("radius",)}
+RISURCONV = {"centres": (14, 6), "neighbors": (5, 4), "widths": (6, 8), "steps": (2, 1)}
+RISURCONV |= {"hidden": (6, 6), "embedding": 8, "heads": 2, "layers": 1, "feed_forward": 8}
+RISURCONV |= {"head": (6,)}
+SPINNET = {"radius": 2.0, "voxel_radius": 1.0, "elevations": 4, "azimuths": 6, "patch": 12}
+SPINNET |= {"samples": 5, "point_width": 4, "widths": (5,), "flat_widths": (4,), "chunk": 16}
+SPINNET |= {"irreps_out": "3x0e"}
+ROITR = {"centres": (6, 3), "stride": 2, "neighbors": (4, 4, 3), "widths": (4, 6, 8), "heads": 2}
+ROITR |= {"blocks": (1, 2, 1), "distance": 1.0, "irreps_out": "3x0e"}
+PARE = {"channels": (3, 4), "neighbors": 4, "kernels": 2, "width": 6, "centres": 4, "heads": 2}
+PARE |= {"stride": 2, "global_layers": 1, "distance": 1.0, "irreps_out": "2x0e+1o"}
+LEARNED = {"backbone": {"name": "dgcnn", **DGCNN}, "provider": "learned", "irreps_out": "0e+1o"}
+LEARNED["options"] = (("nearest", 4), ("cutoff", math.inf), ("channels", 4), ("layers", 1))
 # Networks of point clouds: they jump (nearest neighbours, maxima) and know no cutoff or elements.
-# Each variant is tried on clouds with the inputs `normals` (vectors), `radius` (a scalar).
+# Each variant is tried on clouds with the inputs `normals` and `velocity` (vectors), `history`
+# (several vectors) and `radius` (a scalar).
 CLOUDS: dict[str, dict[str, dict]] = {
+    "dgcnn": {
+        "": DGCNN,
+        "points": {**DGCNN, "readout": "node", "vectors": ("normals",), "scalars": ("radius",)},
+    },
+    "eqmotion": {
+        "": EQMOTION,
+        "agents": {**EQMOTION, "categories": 3, "scalars": ("radius",)},
+    },
+    "locs": {
+        "": TRAJECTORY,
+        "types": {**TRAJECTORY, **TYPES, "second": "normals"},
+    },
+    "pare-net": {
+        "": PARE,
+        "inputs": {**PARE, "scalars": ("radius",), "vectors": ("normals",), "centres": 20},
+    },
     "pointnet": {
         "": {"widths": (8, 12), "head": (6,), "irreps_out": "2x0e"},
         "points": {"widths": (8, 12), "head": (6,), "readout": "node", "vectors": ("normals",)},
+    },
+    "risurconv": {
+        "": RISURCONV,
+        "points": {**RISURCONV, "readout": "node", "scalars": ("radius",), "irreps_out": "2x0e"},
+    },
+    "roitr": {
+        "": {**ROITR, "global_layers": 1},
+        "scalars": {**ROITR, "scalars": ("radius",)},
+    },
+    "siamese": {
+        "": {"backbone": {"name": "pointnet", "widths": (6, 8), "head": ()}, "features": 5}
+        | {"head": (7,), "irreps_out": "2x0e"},
+    },
+    "spinnet": {
+        "": SPINNET,
+        "sampled": {**SPINNET, "keypoints": 8, "vectors": ("normals",), "begin": "axes"},
+    },
+    "symmetrized": {"learned": LEARNED},
+    "vn-dgcnn": {
+        "": VN_DGCNN,
+        "points": {**VN_DGCNN, **VN_POINTS},
+        "chiral": {**VN_DGCNN, "cross": True, "irreps_out": "0e+1o", "vectors": ("normals",)},
+    },
+    "vn-pointnet": {
+        "": VN_POINTNET,
+        "points": {**VN_POINTNET, **VN_POINTS, "context": ()},
+        "chiral": {**VN_POINTNET, "cross": True, "irreps_out": "0e+1o", "vectors": ("normals",)},
     },
 }

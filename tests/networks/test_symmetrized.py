@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from geojax.networks import EGNN, LieTransformer, Symmetrized, fit_to_data, from_table, to_table
+from geojax.networks import (
+    DGCNN,
+    EGNN,
+    LieTransformer,
+    Symmetrized,
+    fit_to_data,
+    from_table,
+    to_table,
+)
 from geojax.symmetrize import pose_loss
 from geojax.zoo import to_toml
 from tests.networks.small import CUTOFF, ELEMENTS, graph_of, molecule
@@ -79,6 +87,18 @@ def test_the_fields_of_backbone_and_provider_are_set_and_told():
     assert (mirror.scalars, mirror.vectors) == (("q",), ("v", "n"))
     assert not make(provider="pca", options=(("detach", True),)).conservative
     assert make(**LEARNED).group == "SE(3)"
+
+
+def test_a_backbone_without_edges_leaves_them_to_its_frames():
+    """The contract of point clouds tries one such network."""
+    nearest = (("nearest", 4), ("cutoff", np.inf))
+    network = Symmetrized(backbone=DGCNN(), provider="learned", options=nearest)
+    assert (network.cutoff, network.nearest, network.reads_members) == (np.inf, 4, True)
+    assert from_table(to_table(network)) == network
+    network = Symmetrized(backbone=DGCNN(), provider="pca")
+    assert (network.cutoff, network.nearest) == (0.0, None)
+    network = make(provider="learned", options=(("nearest", 4),))
+    assert (network.cutoff, network.nearest, network.reads_members) == (CUTOFF, None, False)
 
 
 def test_options_are_a_table_of_pairs():

@@ -15,7 +15,11 @@ def graph_of(species=(1, 8)) -> Graph:
     structure = Structure(
         np.array([[0.0, 0, 0], [1, 0, 0]]),
         np.array(species),
-        inputs={"velocities": VELOCITIES, "charges": np.array([1, -1], np.int32)},
+        inputs={
+            "velocities": VELOCITIES,
+            "charges": np.array([1, -1], np.int32),
+            "history": np.stack([2 * VELOCITIES, VELOCITIES], 1),
+        },
     )
     return jax.tree.map(jnp.asarray, pad([sample(structure, 2.0)], Budget(3, 4, 2)).graph)
 
@@ -36,6 +40,16 @@ def test_vectors_are_channels():
     found = node_vectors(graph_of(), ("velocities", "velocities"))
     np.testing.assert_array_equal(found[:2], np.stack([VELOCITIES, VELOCITIES], -1))
     assert node_vectors(graph_of(), ()).shape == (3, 3, 0)
+
+
+def test_several_vectors_of_one_name_are_channels_too():
+    found = node_vectors(graph_of(), ("velocities", "history"))
+    expected = np.stack([VELOCITIES, 2 * VELOCITIES, VELOCITIES], -1)
+    np.testing.assert_array_equal(found[:2], expected)
+    lengths = node_scalars(graph_of(), (0,), (), ("history",))
+    np.testing.assert_allclose(lengths[:2], [[10, 5], [2, 1]], rtol=1e-6)
+    with pytest.raises(ValueError, match="or .node, k, 3. of k each; 'charges' has shape"):
+        node_vectors(graph_of(), ("charges",))
 
 
 @pytest.mark.parametrize("read", [node_vectors, lambda g, n: node_scalars(g, (1, 8), n)])

@@ -10,8 +10,10 @@ import pytest
 from e3nn_jax import Irreps, IrrepsArray
 from e3nn_jax.flax import Linear
 
+from geojax.graphs import Budget, Structure, pad, sample
 from geojax.nn import (
     InvariantHead,
+    VectorGraphNorm,
     VectorLeakyReLU,
     VectorLinear,
     VectorMaxPool,
@@ -91,6 +93,23 @@ def test_the_norm_makes_lengths_one(x64):
     found = norm.apply(norm.init(jax.random.key(0), jnp.asarray(X)), jnp.asarray(100 * X))
     lengths = (np.asarray(found) ** 2).sum(1).mean(1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+
+
+def test_the_norm_over_a_graph_keeps_which_vectors_are_longer(x64):
+    """Each channel has the root mean square 1 in its graph; nodes stay in proportion."""
+    clouds = [Structure(np.zeros((n, 3)), np.zeros(n, int)) for n in (4, 1)]
+    graph = pad([sample(s, 0.0) for s in clouds], Budget(6, 1, 3), np.dtype("float64")).graph
+    graph = jax.tree.map(jnp.asarray, graph)
+    norm = VectorGraphNorm()
+    found = norm.apply(
+        norm.init(jax.random.key(0), jnp.asarray(X), graph), jnp.asarray(100 * X), graph
+    )
+    square = (np.asarray(found) ** 2).sum(1)
+    np.testing.assert_allclose(square[:4].mean(0), 1, rtol=1e-6)
+    np.testing.assert_allclose(square[4], 1, rtol=1e-6)
+    ratio = np.asarray(found)[:4] / X[:4]
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1, :1], ratio.shape))
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("mask", [None, np.array([True, False, True, True, True, False])])

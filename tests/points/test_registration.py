@@ -49,9 +49,9 @@ def moved(pose: Pose, positions: jax.Array) -> jax.Array:
 class Scene:
     """Correspondences of which a share is right, with the equivariant features of their points."""
 
-    def __init__(self, right: float, seed: int = 0, noise: float = 0.0):
+    def __init__(self, right: float, seed: int = 0, noise: float = 0.0, n: int = MATCHES):
         rng = np.random.default_rng(seed)
-        self.pose, n = a_pose(seed), MATCHES
+        self.pose = a_pose(seed)
         self.source, self.features = rng.normal(size=(n, 3)), rng.normal(size=(n, CHANNELS, 3))
         rotation, translation = map(np.asarray, self.pose)
         self.target = self.source @ rotation.T + translation + noise * rng.normal(size=(n, 3))
@@ -65,7 +65,8 @@ class Scene:
         """The four arrays with rows of no meaning, and the mask."""
         fields = (self.features, self.turned, self.source, self.target)
         pad = lambda a: np.pad(a, [(0, fill)] + [(0, 0)] * (a.ndim - 1), constant_values=np.nan)
-        return [*map(pad, fields), jnp.arange(MATCHES + fill) < MATCHES]
+        n = len(self.source)
+        return [*map(pad, fields), jnp.arange(n + fill) < n]
 
 
 @jax.jit
@@ -164,6 +165,17 @@ def test_ransac(x64, key):
     assert_same(again.pose, found.pose, 0)
 
 
+def test_ransac_of_many_draws(x64, key):
+    """Where 7 % are right, few hypotheses find the pose if they have the most similar sides."""
+    scene = Scene(right=0.07, n=200)
+    arrays = scene.everything(5)[2:]
+    found = ransac(key, *arrays, radius=0.1, hypotheses=32, draws=20000)
+    assert_same(found.pose, scene.pose)
+    np.testing.assert_array_equal(found.inliers[:200], scene.right)
+    missed = ransac(key, *arrays, radius=0.1, hypotheses=32)
+    assert np.sum(missed.inliers) < 10
+
+
 def test_ransac_of_few_correspondences(x64, key):
     """Three give the pose; fewer give some pose, and their inliers say that it means nothing."""
     scene = Scene(right=1)
@@ -257,5 +269,9 @@ def test_refuses_bad_numbers(x64, key):
         find_inliers(pose, x, x, radius=0.0)
     with pytest.raises(ValueError, match="a radius is a positive length; got -1.0"):
         icp(pose, x, x, radius=-1.0)
-    with pytest.raises(ValueError, match="one hypothesis or more to try; got hypotheses=0"):
+    with pytest.raises(
+        ValueError, match="one hypothesis or more is tried of draws; got hypotheses=0"
+    ):
         ransac(key, x, x, radius=1.0, hypotheses=0)
+    with pytest.raises(ValueError, match="got hypotheses=9, draws=8"):
+        ransac(key, x, x, radius=1.0, hypotheses=9, draws=8)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = (  # from the ground up
     ("arrays", "multilinear", "registry", "signals"),
-    ("assets", "elements", "units"),
+    ("assets", "elements", "page", "units"),
     ("native",),
     ("so3",),
     ("products", "clifford", "graphs", "points"),
@@ -21,7 +21,7 @@ ROWS = (  # from the ground up
     ("model",),
     ("training", "inference", "checks"),
     ("zoo", "simulation"),
-    ("config", "report"),
+    ("config", "report", "view"),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -89,6 +89,14 @@ def test_the_cell_turns_with_the_positions(x64):
     np.testing.assert_allclose(inside.nodes["positions"][:5], x @ matrix[0], atol=1e-14)
 
 
+def test_every_vector_of_an_input_turns(x64):
+    history = np.random.default_rng(0).normal(size=(5, 4, 3))
+    graph = graph_of(cloud(), history=history)
+    matrix = np.stack([rotation(k) for k in range(4)])
+    inside = into_frame(graph, jnp.asarray(matrix), jnp.zeros((4, 3)), vectors=("history",))
+    np.testing.assert_allclose(inside.nodes["history"][:5], history @ matrix[0], atol=1e-14)
+
+
 def test_bad_input_is_refused():
     graph = graph_of(cloud(), dtype=np.float32)
     frames = Frames(jnp.ones((4, 1, 3, 3)), jnp.zeros((4, 3)), jnp.ones((4, 1)))

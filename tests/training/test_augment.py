@@ -1,5 +1,6 @@
 """What turns turns together, what is left out is left out, and every pass is another one."""
 
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -69,8 +70,13 @@ def batch(x64) -> Batch:
     return labelled(made._replace(graph=made.graph._replace(n_node=n_node)))
 
 
+@cache
+def program(*steps: Any):
+    return jax.jit(partial(augment, steps=steps, turning=TURNING))
+
+
 def changed(batch: Batch, *steps: Any, ids=IDS, key=KEY) -> Batch:
-    return jax.jit(lambda b: augment(b, ids, key, steps=steps, turning=TURNING))(batch)
+    return program(*steps)(batch, ids, key)
 
 
 @pytest.mark.parametrize("rotation", [Rotation(), Rotation("y"), Rotation(improper=True)])

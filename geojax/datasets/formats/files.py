@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geojax.datasets.formats import arrays, atoms, extxyz
+from geojax.datasets.formats import arrays, atoms, clouds, extxyz
 from geojax.datasets.formats.labels import ASE_KEYS, Record, Rules, Use, build, rules
 from geojax.datasets.formats.report import LabelReport, tally
 from geojax.graphs import Properties, Structure, is_per_node, leaves
@@ -41,12 +41,19 @@ def read(
     units: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     skip_bad: bool = False,
+    points: int | None = None,
+    seed: int = 0,
 ) -> Reading:
     """All structures of a file with their labels.
 
+    A cloud of points has species 0, its own unit of length, and every field of the file as an input
+    under its name; normals, colors (from 0 to 1) and intensity are called so.
+
     Args:
         path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`;
-            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays`).
+            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays`); points in `.ply`,
+            `.pcd`, `.vtk`, `.las`, `.laz`, `.off`, `.obj`, `.stl`, `.csv`, `.txt`, `.asc`, `.npy`,
+            and in `.xyz` and `.npz` that hold no elements (see `formats.clouds`).
         keys: label -> key of the file, for labels that are not called `REF_energy`, `energy`,
             `REF_forces`, `forces`, `REF_stress`, `stress` or `virials`; also for `targets.NAME`
             and `node_targets.NAME`. A key that is named must be in the file; frames that lack it
@@ -56,7 +63,10 @@ def read(
             that is read has to be stated.
         inputs: input of the structure -> key, per node or one number of the whole structure (its
             charge, its spin), which every node gets; every frame must have it.
-        skip_bad: leave out frames that cannot be read and list them in the report.
+        skip_bad: leave out frames that cannot be read and list them in the report; of a cloud the
+            points that are not finite.
+        points: of a mesh: sample so many on its surface; without it the corners are the points.
+        seed: of that sample.
 
     Raises:
         FileNotFoundError: no such file.
@@ -64,16 +74,25 @@ def read(
             label that is not finite; a named key that is nowhere. Messages begin with file and line
             or frame.
         KeyError: an unknown label or unit.
-        ImportError: ase or h5py is needed and not installed.
+        ImportError: ase, h5py, trimesh, laspy or lazrs is needed and not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"structures are read from a file; there is none at {path}; check the path"
         )
-    records, chosen = _open(path, dict(keys or {}), units, inputs)
+    cloud = clouds.is_cloud(path, keys or {})
+    if cloud:
+        _check_cloud(path, units)
+        records = clouds.cloud_records(path, points=points, seed=seed, skip_bad=skip_bad)
+        chosen = rules(keys, None, inputs, precedence={})
+    elif points is not None:
+        raise ValueError(f"{path}: points are sampled on a mesh; this file is none; got {points=}")
+    else:
+        records, chosen = _open(path, dict(keys or {}), units, inputs)
     structures: list[Structure] = []
     uses: list[list[Use]] = []
+    notes: list[str] = []
     rejected: list[str] = []
     seen: set[str] = set()
     for record in records:
@@ -89,15 +108,16 @@ def read(
             continue
         structures.append(structure)
         uses.append(use)
+        notes += record.notes
     _check_named(path, chosen, seen)
     if not structures:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
         raise ValueError(
             f"{path}: a file holds at least one structure; it has none{reasons}; write it again"
         )
-    if path.name.lower().endswith(ARRAYS):
+    if path.name.lower().endswith(ARRAYS) and not cloud:
         _check_units(path, {use.label for frame in uses for use in frame}, chosen)
-    return Reading(tuple(structures), tally(path.name, structures, uses, rejected))
+    return Reading(tuple(structures), tally(path.name, structures, uses, rejected, notes))
 
 
 def _open(
@@ -116,11 +136,18 @@ def _open(
         chosen = rules(keys, units, inputs, arrays.ARRAY_KEYS)
         reader = arrays.npz_records if name.endswith(".npz") else arrays.hdf5_records
         return reader(path, geometry), chosen
-    known = [*XYZ, *DATABASES, *ARRAYS]
+    known = [*XYZ, *DATABASES, *ARRAYS, *clouds.CLOUDS]
     raise ValueError(
         f"{path}: the kind of file is told by the end of its name; "
         f"{did_you_mean(''.join(path.suffixes[-2:]), known)}"
     )
+
+
+def _check_cloud(path: Path, units: Mapping[str, str] | None) -> None:
+    if units:
+        raise ValueError(
+            f"{path}: a cloud keeps its own unit of length; got {units=}; leave it out"
+        )
 
 
 def _check_named(path: Path, chosen: Rules, seen: set[str]) -> None:
@@ -150,19 +177,23 @@ def write(
     structures: Iterable[Structure],
     predictions: Sequence[Properties] | None = None,
 ) -> None:
-    """Write extended xyz, `.xyz` or `.extxyz`, also with `.gz`.
+    """Write extended xyz, `.xyz` or `.extxyz`, also with `.gz`; one cloud as `.ply` or `.npy`.
 
     Labels are written as `REF_energy`, `REF_forces`, `REF_stress`, predictions as
     `geojax_energy`, …, and neither takes the place of the other. Numbers come back bit for bit. The
-    file appears when it is complete.
+    file appears when it is complete. What files of clouds hold: see `formats.clouds`.
 
     Raises:
-        ValueError: another kind of file; not one prediction per structure; two things of one name.
+        ValueError: another kind of file; more than it holds; not one prediction per structure; two
+            things of one name.
     """
     path = Path(path).expanduser()
     structures = tuple(structures)
+    if path.suffix.lower() in clouds.WRITTEN:
+        return _write_cloud(path, structures, predictions)
     if not path.name.lower().endswith(XYZ):
-        raise ValueError(f"structures are written as one of {', '.join(XYZ)}; got {path.name}")
+        kinds = ", ".join((*XYZ, *clouds.WRITTEN))
+        raise ValueError(f"structures are written as one of {kinds}; got {path.name}")
     if predictions is not None and len(predictions) != len(structures):
         raise ValueError(
             f"each structure has one prediction; got {len(predictions)} for {len(structures)}"
@@ -174,6 +205,22 @@ def write(
             for i, structure in enumerate(structures):
                 predicted = Properties() if predictions is None else predictions[i]
                 stream.write(extxyz.frame_text(structure, *_places(structure, predicted)))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_cloud(
+    path: Path, structures: Sequence[Structure], predictions: Sequence[Properties] | None
+) -> None:
+    if len(structures) != 1 or predictions is not None:
+        raise ValueError(
+            f"{path.suffix} holds one cloud and no predictions; got {len(structures)} structures"
+            f"{' with predictions' if predictions is not None else ''}; write .xyz"
+        )
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        unfinished.write_bytes(clouds.cloud_bytes(structures[0], path.suffix.lower()))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

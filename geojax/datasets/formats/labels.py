@@ -45,11 +45,12 @@ GROUPS = ("targets", "node_targets")
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One key of a frame: where it stood ("info", "array", "result", "data") and its value."""
+    """One key of a frame: where it stood ("info", "array", "result", "data"), value, a remark."""
 
     key: str
     kind: str
     value: Any
+    remark: str = ""
 
 
 class Record(NamedTuple):
@@ -62,6 +63,8 @@ class Record(NamedTuple):
         cell: `[3, 3]` or None.
         pbc: as in `Structure`.
         entries: all else.
+        inputs: input -> key, of what is an input without being named so: the fields of a cloud.
+        notes: how the file was read, where it could have been read in another way.
     """
 
     where: str
@@ -70,6 +73,8 @@ class Record(NamedTuple):
     cell: Any
     pbc: Any
     entries: tuple[Entry, ...]
+    inputs: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 class Use(NamedTuple):
@@ -149,7 +154,7 @@ def _build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
     inputs = _inputs(record, rules, uses)
     info = {"origin": record.where}
     for entry in record.entries:
-        use = uses.setdefault(entry, Use(entry.key, entry.kind, None))
+        use = uses.setdefault(entry, Use(entry.key, entry.kind, None, entry.remark))
         if use.label is None and entry.kind == "info" and _is_small(entry.value):
             info[entry.key] = entry.value
             uses[entry] = use if use.remark else use._replace(remark=KEPT)
@@ -193,12 +198,15 @@ def _labels(record: Record, rules: Rules, bare: Structure, uses: dict) -> dict[s
 
 def _inputs(record: Record, rules: Rules, uses: dict) -> dict[str, np.ndarray]:
     inputs = {}
-    for name, key in rules.inputs.items():
+    named = {*rules.keys.values(), *rules.inputs.values()}
+    own = {name: key for name, key in record.inputs.items() if key not in named}
+    for name, key in (own | dict(rules.inputs)).items():
         found = [entry for entry in record.entries if entry.key == key]
         if not found:
             there = ", ".join(sorted({entry.key for entry in record.entries})) or "none"
             raise ValueError(f"the input {name!r} is read from {key!r}; there are: {there}")
-        uses |= {entry: Use(entry.key, entry.kind, f"inputs.{name}") for entry in found}
+        label = f"inputs.{name}"
+        uses |= {entry: Use(entry.key, entry.kind, label, entry.remark) for entry in found}
         value = _numbers(key, found[0].value)
         # One number of the whole structure, such as its charge: every node gets it.
         inputs[name] = np.full(len(record.positions), value) if value.ndim == 0 else value

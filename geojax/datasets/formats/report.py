@@ -47,6 +47,7 @@ class LabelReport:
         rows: one for each key and what became of it.
         rejected: why frames were left out, one line each; empty unless `skip_bad` was given.
         suspicions: what looks like a wrong unit or a wrong label; nothing was changed for it.
+        notes: how the file was read, where it could have been read in another way.
     """
 
     source: str
@@ -54,6 +55,7 @@ class LabelReport:
     rows: tuple[KeyCount, ...] = ()
     rejected: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def used(self) -> Mapping[str, int]:
@@ -82,6 +84,8 @@ class LabelReport:
             style = None if row.label else "dim"
             cells = (row.key, row.kind, str(row.frames), used, row.remark)
             table.add_row(*map(Text, cells), style=style)  # as text: brackets are no markup
+        for text in self.notes:
+            table.add_row("", "", "", "read as", Text(text))
         for text in self.suspicions:
             table.add_row("", "", "", "suspicious", Text(text), style="bold yellow")
         for text in self.rejected:
@@ -94,6 +98,7 @@ def tally(
     structures: Sequence[Structure],
     uses: Iterable[Sequence[Use]],
     rejected: Sequence[str] = (),
+    notes: Iterable[str] = (),
 ) -> LabelReport:
     """The account of a file from what became of each key of each frame."""
     counts = Counter(use for frame in uses for use in frame)
@@ -102,7 +107,12 @@ def tally(
         KeyCount(u.key, u.kind, u.label, n, _hint(u, labels) or u.remark) for u, n in counts.items()
     ]
     return LabelReport(
-        source, len(structures), tuple(rows), tuple(rejected), tuple(suspicions(structures))
+        source,
+        len(structures),
+        tuple(rows),
+        tuple(rejected),
+        tuple(suspicions(structures)),
+        tuple(dict.fromkeys(notes)),
     )
 
 

@@ -1,0 +1,303 @@
+"""How well are clouds registered without learning, with FPFH, RANSAC and closest points?
+
+Outdoors: the real pair of car scans, its source turned at random each time. The clouds are thinned
+to voxels (of axes that do not turn with the cloud), normals point to the sensor, matches are mutual
+nearest FPFH, three of them make a hypothesis, and the best is refined by point-to-plane ICP. A
+success is within 1 degree and 0.2 m of the printed pose; "from the printed pose" is where ICP goes
+from there, so how far the two disagree. Open3D runs the same steps with the same sizes, on one
+thread, in an interpreter of its own, its RANSAC with the checks and the end of its tutorial.
+
+Crops: synthetic pairs of furniture (the validation shapes, about 1000 points a cloud before the
+crop, noise 0.01, any rotation) that share a given part; the same steps without voxels, the sign of
+normals known, and of many draws of three matches those with similar sides. A success is within 5
+degrees and 0.1, for clouds about 2 wide. Shapes that look alike from several sides count as
+failures where the wrong side is found: many errors are near 90 and 180 degrees, with more inliers
+than the right pose has.
+
+run:     python experiments/registration.py [--rotations 100] [--open3d PYTHON]
+time:    a quarter of an hour on one CPU core
+expect:  outdoors 90 % or more; Open3D alike; recall that falls with the overlap
+reached: results/registration.json
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+VOXEL = 1.0  # [m]; points of a cloud lie up to 120 m apart
+NORMAL_RADIUS, FEATURE_RADIUS, INLIER_RADIUS, ICP_RADIUS = 2.0, 5.0, 1.5, 1.0  # [m]
+NORMAL_POINTS, FEATURE_POINTS, SLOTS = 30, 100, 6144
+HYPOTHESES, ICP_STEPS = 1024, 20
+DRAWS = 100_000  # for crops, where few matches are right
+ANGLE, DISTANCE = 1.0, 0.2  # [degree], [m], of a success
+STUDIES = ("outdoors", "crops")
+OVERLAPS = (1.0, 0.7, 0.5, 0.3)
+
+
+def outdoors(path: Path) -> list[list[float]]:
+    """Errors of rotation and translation, CPU seconds of each pair in a file, once compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    from geojax import points
+
+    def describe(x, viewpoint):
+        cells = points.voxels(x, size=VOXEL, count=SLOTS)
+        x, mask = points.voxel_mean(x, cells), cells.mask
+        near = points.within(x, x, mask, radius=NORMAL_RADIUS, k=NORMAL_POINTS, query_mask=mask)
+        normals = points.estimate_normals(x, near, mask, viewpoint=viewpoint)
+        near = points.within(
+            x,
+            x,
+            mask,
+            radius=FEATURE_RADIUS,
+            k=FEATURE_POINTS - 1,
+            query_mask=mask,
+            exclude_self=True,
+        )
+        features = points.fpfh(x, normals.normals, near)
+        return x, normals.normals, features, mask & normals.mask, cells.overflow
+
+    refine = lambda start, a, b: points.icp_to_plane(
+        start, a[0], b[0], b[1], a[3], b[3], radius=ICP_RADIUS, iterations=ICP_STEPS
+    )
+
+    @jax.jit
+    def register(key, source, source_view, target, target_view):
+        a, b = describe(source, source_view), describe(target, target_view)
+        match = points.mutual_nearest(a[2], b[2], a[3], b[3])
+        pairs = a[0][match.source], b[0][match.target]
+        first = points.ransac(key, *pairs, match.mask, radius=INLIER_RADIUS, hypotheses=HYPOTHESES)
+        inliers = jnp.sum(first.inliers) / jnp.sum(match.mask)
+        return refine(first.pose, a, b).pose, inliers, a[4] | b[4]
+
+    @jax.jit
+    def refined(start, source, source_view, target, target_view):
+        return refine(start, describe(source, source_view), describe(target, target_view)).pose
+
+    errors = lambda pose, truth: [
+        float(points.rotation_error(pose, truth)),
+        float(points.translation_error(pose, truth)),
+    ]
+    rows, near = [], []
+    data = {name: jnp.asarray(value, jnp.float32) for name, value in np.load(path).items()}
+    target = data["target"], data["target_view"]
+    for i, turn in enumerate(data["turns"]):
+        source = data["source"] @ turn.T, turn @ data["source_view"]
+        truth = points.Pose(data["rotation"] @ turn.T, data["translation"])
+        key = jax.random.key(i)
+        if not i:
+            jax.block_until_ready(register(key, *source, *target))
+        begin = time.process_time()
+        pose, inliers, overflow = jax.block_until_ready(register(key, *source, *target))
+        seconds = time.process_time() - begin
+        if overflow:
+            raise ValueError(f"there are {SLOTS} slots for voxels, and more are occupied")
+        rows.append([*errors(pose, truth), seconds, float(inliers)])
+        if not i:
+            near = errors(refined(truth, *source, *target), truth)
+        rows[-1] += near
+    return rows
+
+
+def outdoors_open3d(path: Path) -> list[list[float]]:
+    """Run in the peer's environment: what `outdoors` does."""
+    import open3d  # pyright: ignore[reportMissingImports]
+
+    registration = open3d.pipelines.registration
+    data = dict(np.load(path))
+
+    def describe(x, viewpoint):
+        cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(x))
+        cloud = cloud.voxel_down_sample(VOXEL)
+        hybrid = open3d.geometry.KDTreeSearchParamHybrid
+        cloud.estimate_normals(hybrid(NORMAL_RADIUS, NORMAL_POINTS))
+        cloud.orient_normals_towards_camera_location(viewpoint)
+        around = hybrid(FEATURE_RADIUS, FEATURE_POINTS)
+        return cloud, registration.compute_fpfh_feature(cloud, around)
+
+    rows = []
+    for i, turn in enumerate(data["turns"]):
+        open3d.utility.random.seed(i)
+        x, viewpoint = data["source"] @ turn.T, turn @ data["source_view"]
+        begin = time.process_time()
+        source, target = describe(x, viewpoint), describe(data["target"], data["target_view"])
+        first = registration.registration_ransac_based_on_feature_matching(
+            source[0],
+            target[0],
+            source[1],
+            target[1],
+            True,
+            INLIER_RADIUS,
+            registration.TransformationEstimationPointToPoint(False),
+            3,
+            [
+                registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
+                registration.CorrespondenceCheckerBasedOnDistance(INLIER_RADIUS),
+            ],
+            registration.RANSACConvergenceCriteria(100_000, 0.999),
+        )
+        found = registration.registration_icp(
+            source[0],
+            target[0],
+            ICP_RADIUS,
+            first.transformation,
+            registration.TransformationEstimationPointToPlane(),
+            registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
+        ).transformation
+        seconds = time.process_time() - begin
+        difference = found[:3, :3].T @ data["rotation"] @ turn.T
+        cosine = np.clip((np.trace(difference) - 1) / 2, -1, 1)
+        shift = np.linalg.norm(found[:3, 3] - data["translation"])
+        rows.append([float(np.degrees(np.arccos(cosine))), float(shift), seconds])
+    return rows
+
+
+def pair_file(path: Path, rotations: int) -> None:
+    """The outdoor pair and the turns of its source, for both."""
+    from geojax.datasets import load
+    from geojax.datasets.pairs import parts_of, random_rotation_matrix
+
+    pair = load("outdoor-scans").test[0]
+    source, target = parts_of(pair)
+    rng = np.random.default_rng(0)
+    sensor = -np.asarray(pair.info["centre"])  # both scans are in the frame of their sensor
+    np.savez(
+        path,
+        source=source.positions,
+        target=target.positions,
+        source_view=sensor,
+        target_view=sensor,
+        turns=np.stack([random_rotation_matrix(rng) for _ in range(rotations)]),
+        **pair.properties.targets,
+    )
+
+
+def summary(rows: list[list[float]]) -> dict[str, Any]:
+    columns = list(zip(*rows, strict=True))
+    right = [
+        angle <= ANGLE and distance <= DISTANCE
+        for angle, distance in zip(*columns[:2], strict=True)
+    ]
+    found = {
+        "success": float(np.mean(right)),
+        "median rotation error [degree]": median(columns[0]),
+        "median translation error [m]": median(columns[1]),
+        "median CPU seconds": median(columns[2]),
+        "pairs": len(rows),
+    }
+    if len(columns) > 3:
+        found["median share of inliers"] = median(columns[3])
+        found["from the printed pose [degree, m]"] = [median(columns[4]), median(columns[5])]
+    return found
+
+
+def crops() -> dict[str, Any]:
+    """Recall and errors of geojax for each overlap."""
+    import jax
+    import jax.numpy as jnp
+
+    from geojax import points
+    from geojax.datasets import load
+    from geojax.datasets.pairs import parts_of
+
+    size = 1024
+
+    def describe(x, mask, given):
+        near = points.within(x, x, mask, radius=0.2, k=NORMAL_POINTS, query_mask=mask)
+        normals = points.orient(points.estimate_normals(x, near, mask).normals, given)
+        near = points.within(x, x, mask, radius=0.5, k=300, query_mask=mask, exclude_self=True)
+        return points.fpfh(x, normals, near), normals
+
+    @jax.jit
+    def register(key, source, target, source_mask, target_mask, given):
+        f, _ = describe(source, source_mask, given[0])
+        g, normals = describe(target, target_mask, given[1])
+        match = points.mutual_nearest(f, g, source_mask, target_mask)
+        pairs = source[match.source], target[match.target]
+        start = points.ransac(
+            key, *pairs, match.mask, radius=0.1, hypotheses=HYPOTHESES, draws=DRAWS
+        ).pose
+        masks = source_mask, target_mask
+        return points.icp_to_plane(
+            start, source, target, normals, *masks, radius=0.1, iterations=ICP_STEPS
+        ).pose
+
+    padded = lambda x: jnp.pad(jnp.asarray(x, jnp.float32), ((0, size - len(x)), (0, 0)))
+    table = {}
+    for overlap in OVERLAPS:
+        errors = []
+        for i, pair in enumerate(load("partial-overlap", overlap=overlap).valid):
+            parts, truth = parts_of(pair), pair.properties.targets
+            clouds = [padded(p.positions) for p in parts]
+            masks = [jnp.arange(size) < len(p) for p in parts]
+            given = jnp.stack([padded(p.inputs["normals"]) for p in parts])
+            pose = register(jax.random.key(i), *clouds, *masks, given)
+            right = points.Pose(
+                *(jnp.asarray(truth[k], jnp.float32) for k in ("rotation", "translation"))
+            )
+            angle, shift = points.rotation_error(pose, right), points.translation_error(pose, right)
+            errors.append([float(angle), float(shift)])
+        angle, shift = np.array(errors).T
+        table[f"{overlap:.0%}"] = {
+            "recall": float(np.mean((angle <= 5) & (shift <= 0.1))),
+            "median rotation error [degree]": float(np.median(angle)),
+            "median translation error": float(np.median(shift)),
+            "pairs": len(errors),
+        }
+        print(f"{overlap:.0%}", table[f"{overlap:.0%}"], flush=True)
+    return table
+
+
+def part(python: str, name: str, path: Path) -> list[list[float]]:
+    command = [python, __file__, "--part", name, "--pair", str(path)]
+    one_thread = {"NPROC": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"{name}: {run.stderr[-2000:]}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rotations", type=int, default=100)
+    parser.add_argument("--open3d", help="a Python that has Open3D; left out where not given")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=STUDIES)
+    parser.add_argument("--part", choices=PARTS, help="run one part and print its rows")
+    parser.add_argument("--pair", type=Path, help="the file that a part reads")
+    chosen = parser.parse_args()
+    if chosen.part:
+        print(json.dumps(PARTS[chosen.part](chosen.pair)))
+        return
+    from results import FOLDER, write
+
+    found: dict[str, Any] = {"outdoors": {}, "crops": {}}
+    peer = " --open3d PYTHON" if chosen.open3d else ""
+    command = f"python experiments/registration.py --rotations {chosen.rotations}{peer}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pair.npz"
+        pair_file(path, chosen.rotations)
+        for name, python in (("geojax", sys.executable), ("open3d", chosen.open3d)):
+            if python and "outdoors" in chosen.studies:
+                found["outdoors"][name] = summary(part(python, name, path))
+                print(name, found["outdoors"][name], flush=True)
+    if "crops" in chosen.studies:
+        found["crops"] = crops()
+    done = FOLDER / "registration.json"
+    table = json.loads(done.read_text()) if done.exists() else {}
+    write("registration", {name: found[name] or table.get(name, {}) for name in found}, command)
+
+
+PARTS = {"geojax": outdoors, "open3d": outdoors_open3d}
+
+if __name__ == "__main__":
+    main()
