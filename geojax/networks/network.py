@@ -126,7 +126,8 @@ def input_shapes(network: Any) -> dict[str, tuple[int, ...]]:
     """
     vectors = (*vector_inputs(network), *getattr(network, "axes", ()))
     shapes: dict[str, tuple[int, ...]] = {name: (3,) for name in vectors}
-    return shapes | {name: () for name in scalar_inputs(network)}
+    numbers = (*scalar_inputs(network), *["part"] * getattr(network, "reads_parts", False))
+    return shapes | {name: () for name in numbers}
 
 
 def with_fields(network: Any, **wanted: Any) -> Any:

@@ -44,7 +44,7 @@ from geojax.points import farthest_points, gather, interpolate, nearest, point_p
 __all__ = ["PairFeatureAttention", "RoITr", "thinned"]
 
 PARTS = 2  # source and target
-# By hand, since type checks do not know how arrays of any size are repeated
+# Vectorised, so that its own check of shapes does not meet symbolic sizes of batches
 PAIRS = jnp.vectorize(point_pair_features, signature="(d),(d),(d)->(f)")
 
 

@@ -92,7 +92,7 @@ class Siamese(nn.Module):
         """
         parts = split_parts(graph, self.parts)
         pooled = pool(self.backbone(parts).array, parts, "mean")
-        y = pooled.reshape(len(graph.n_node), -1)
+        y = pooled.reshape(graph.n_node.shape[0], self.parts * pooled.shape[1])
         for i, width in enumerate(self.head):
             y = nn.relu(LayerNorm(name=f"norm_{i}")(Affine(width, name=f"affine_{i}")(y)))
         y = Affine(Irreps(self.irreps_out).dim, name="output")(y)

@@ -16,7 +16,7 @@ from geojax.graphs import Budget, Graph, Structure, pad, sample
 from geojax.networks import fit_to_data, from_table, to_table
 from geojax.networks.network import vector_inputs
 from geojax.so3 import random_rotation, wigner_d
-from tests.networks.cases import CLOUDS
+from tests.networks.cases import CLOUDS, DEAR
 
 BUDGET = Budget(48, 448, 4)
 EQUAL = {"float64": 1e-10, "float32": 1e-4}  # relative to the largest entry
@@ -28,6 +28,12 @@ every_variant = pytest.mark.parametrize(
         pytest.param(case, marks=[pytest.mark.slow] * (case[1] != next(iter(CLOUDS[case[0]]))))
         for case in VARIANTS
     ],
+    ids=["-".join(filter(None, case)) for case in VARIANTS],
+)
+# Without those that take longest to compile.
+most_variants = pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] * (bool(c[1]) or c[0] in DEAR)) for c in VARIANTS],
     ids=["-".join(filter(None, case)) for case in VARIANTS],
 )
 
@@ -179,7 +185,7 @@ def test_a_cloud_is_the_same_in_any_batch(case, dtype):
     assert np.isfinite(roomy).all()
 
 
-@every_variant
+@most_variants
 def test_gradients_are_finite_and_stay_in_their_cloud(case, x64):
     """Also where points coincide, and of clouds with fewer points than neighbours."""
     run = ready(case, "float64")

@@ -118,6 +118,7 @@ def test_one_centre_for_so_many_points(x64):
     np.testing.assert_array_equal(few.f, jnp.where(few.real[..., None], few.x, 0))
 
 
+@pytest.mark.slow
 def test_a_third_cloud_has_no_descriptors():
     structure = cloud(9)
     part = np.repeat([0.0, 1.0, 2.0], 3)
@@ -129,6 +130,7 @@ def test_a_third_cloud_has_no_descriptors():
     assert np.isnan(found[6:9]).all() and np.isfinite(found[:6]).all()
 
 
+@pytest.mark.slow
 def test_a_pair_is_learned():
     """The circle loss of one pair in two poses falls."""
     import optax

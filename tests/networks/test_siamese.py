@@ -7,6 +7,7 @@ import pytest
 
 from geojax.graphs import Budget, Structure, pad, sample, split_parts
 from geojax.networks import EGNN, PointNet, Siamese, from_table, to_table
+from geojax.networks.network import input_shapes
 
 SMALL = Siamese(backbone=PointNet(widths=(6, 8), head=()), features=5, head=(7,), irreps_out="4x0e")
 INVARIANT = Siamese(
@@ -84,6 +85,10 @@ def test_the_order_of_parts_matters(x64):
     )
     after = SMALL.apply(params, graph_of(SMALL, other)).array
     assert np.abs(after - before)[:14].max() > 1e-3
+
+
+def test_its_inputs_are_known_where_it_is_loaded():
+    assert input_shapes(SMALL) == {"part": ()}
 
 
 def test_tables_round_trip_and_structures_without_parts_are_refused():
