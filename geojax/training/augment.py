@@ -31,6 +31,7 @@ from geojax.graphs import (
 from geojax.networks.network import vector_inputs
 from geojax.potential import Output
 from geojax.registry import Registry, did_you_mean
+from geojax.symmetrize.average import into_frame, turn_irreps
 
 __all__ = [
     "AUGMENTATIONS",
@@ -291,18 +292,13 @@ def augment(
 
 def turned(batch: Batch, matrices: Float[Array, "graph 3 3"], turning: Turning) -> Batch:
     """Each structure and its labels, as an orthogonal matrix turns them."""
-    graph = batch.graph
+    origins = jnp.zeros_like(matrices[:, 0])
+    graph = into_frame(batch.graph, matrices.mT, origins, vectors=turning.inputs)
     at_node = matrices[graph_of_nodes(graph)]
-    vector = lambda x: jnp.einsum("nxy,n...y->n...x", at_node, x, precision="highest")
-    nodes = dict(graph.nodes)
-    for name in ("positions", *turning.inputs):
-        nodes[name] = vector(nodes[name])
-    cell = jnp.einsum("gxy,gay->gax", matrices, graph.globals["cell"], precision="highest")
-    graph = graph._replace(nodes=nodes, globals={**graph.globals, "cell": cell})
     labels = leaves(batch.labels)
     for name, value in labels.items():
         if name == "forces":
-            labels[name] = vector(value)
+            labels[name] = turn_irreps(value, at_node, "1o")
         elif name == "stress":
             labels[name] = _tensor(matrices, value)
         elif name == "hessian":
@@ -319,19 +315,11 @@ def _tensor(matrices: Array, value: Array) -> Array:
 
 def _of_irreps(value: Array, matrices: Float[Array, "row 3 3"], irreps: str) -> Array:
     """Rows of irreps, turned; a single scalar may come without its axis."""
-    items, start, columns = Irreps(irreps), 0, []
-    if all(item.ir.l == 0 and item.ir.p == 1 for item in items):
+    if all(item.ir.l == 0 and item.ir.p == 1 for item in Irreps(irreps)):
         return value
     if value.shape[1:] == (3, 3):  # a rotation matrix, whose columns turn
         return jnp.einsum("rxy,ryz->rxz", matrices, value, precision="highest")
-    flat = value.reshape(len(value), -1)
-    for multiplicity, item in items:
-        part = flat[:, start : start + multiplicity * item.dim]
-        part = part.reshape(-1, multiplicity, item.dim)
-        turn = so3.wigner_d(matrices, item.l, pseudo=item.p != (-1) ** item.l)[item.l]
-        columns.append(jnp.einsum("rab,rmb->rma", turn, part).reshape(len(value), -1))
-        start += multiplicity * item.dim
-    return jnp.concatenate(columns, -1).reshape(value.shape)
+    return turn_irreps(value.reshape(len(value), -1), matrices, irreps).reshape(value.shape)
 
 
 def _first(batch: Batch, score: Float[Array, "node"], share: Float[Array, "graph"]) -> Batch:
