@@ -24,7 +24,6 @@ STUDIES: dict[str, list[str]] = {
     "egnn-speed": ["egnn-speed.py"],
     "train-speed": ["train-speed.py"],
     "harmonics-speed": ["harmonics-speed.py"],
-    "qm9-egnn": ["qm9-curve.py"],
     "furniture": ["furniture.py"],
     "motion": ["motion.py"],
     "registration": ["registration.py"],
@@ -34,7 +33,7 @@ STUDIES: dict[str, list[str]] = {
     "acac-mace": ["acac-mace.toml"],
     "nbody-egnn": ["nbody-egnn.toml"],
     "acac-nequip": ["acac-nequip.toml"],
-    "compare": ["compare.py", "ethanol", "acac", "mlearn", "flla", "perov5", "dielectric"],
+    "compare": ["compare.py"],
     "products-speed": ["products-speed.py"],
     "nbody": ["nbody.py", "--steps", "3000"],
 }

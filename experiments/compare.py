@@ -4,7 +4,7 @@
 is a number of passes over the data, chosen so that every network of a study trains for about
 equally long on one CPU core.
 
-run:     python experiments/compare.py STUDY ... [--networks nequip mace ...]
+run:     python experiments/compare.py [--studies mlearn ...] [--networks nequip mace ...]
 time:    ten to forty minutes for each network and study on one CPU core; a run that was stopped
          goes on, and what is done is not trained again
 expect:  the published errors stand there; they are of larger networks and longer runs
@@ -16,6 +16,7 @@ import json
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -43,23 +44,28 @@ class Run(NamedTuple):
 
 
 def runs_of(study: str, table: Mapping[str, Any], only: Sequence[str] | None) -> Iterator[Run]:
-    """All runs of a study: every network on every variant of the data."""
+    """All runs of a study: every network with every combination of its `axes`."""
     chosen = table["studies"][study]
+    base = {key: chosen[key] for key in ("data", "outputs", "loss", "train") if key in chosen}
+    base |= {"optimizer": table["optimizer"]}
     for network, budget in chosen["budget"].items():
         if only is not None and network not in only:
             continue
-        for variant in chosen.get("variants", [{}]):
-            label = [network, *map(str, variant.get("data", {}).values())]
-            tables = {key: chosen[key] for key in ("outputs",) if key in chosen}
-            tables |= {
-                "name": "-".join([study, *label]),
-                "data": chosen["data"] | variant.get("data", {}),
-                "network": table["networks"][network] | budget.get("network", {}),
-                "loss": chosen["loss"] | variant.get("loss", {}),
-                "optimizer": table["optimizer"] | budget.get("optimizer", {}),
-                "train": chosen["train"] | {"epochs": budget["epochs"]},
-            }
-            yield Run(" ".join(label), tables)
+        for variant in product(*chosen.get("axes", [])):
+            labels = [v for change in variant for v in change.get("data", {}).values()]
+            row = " ".join([network, *(str(v) for v in labels if not isinstance(v, bool))])
+            tables = merged(base | {"network": table["networks"][network]}, budget, *variant)
+            yield Run(row, tables | {"name": f"{study}-{row}".replace(" ", "-")})
+
+
+def merged(tables: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables with the keys of others put into them; what is no table is replaced."""
+    found = dict(tables)
+    for change in changes:
+        for key, value in change.items():
+            inner = isinstance(value, Mapping) and key in found
+            found[key] = merged(found[key], value) if inner else value
+    return found
 
 
 def done(run: Run) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def inference(model: Model, structures: Sequence[Structure]) -> float:
 def main() -> None:
     table = tomllib.loads((HERE / "compare" / "studies.toml").read_text())
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="+", choices=table["studies"])
+    parser.add_argument("--studies", nargs="+", choices=table["studies"], default=table["studies"])
     parser.add_argument("--networks", nargs="+", choices=table["networks"])
     chosen = parser.parse_args()
     path = FOLDER / "compare.json"
@@ -115,7 +121,7 @@ def main() -> None:
         for run in runs_of(study, table, chosen.networks):
             if rows.get(run.row, {}).get("epochs") != run.tables["train"]["epochs"]:
                 rows[run.row] = done(run)
-                write("compare", {"studies": found}, "python experiments/compare.py " + study)
+                write("compare", {"studies": found}, "python experiments/compare.py")
             print(study, run.row, json.dumps(rows[run.row]["test"]), flush=True)
 
 

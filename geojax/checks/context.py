@@ -103,7 +103,7 @@ class Context:
     def local(self) -> bool:
         """Whether the cutoff is a finite radius, so that structures may repeat or be far apart."""
         whole = not getattr(self.model.network, "local", True)  # looks at all of a structure
-        return math.isfinite(self.cutoff) and self.nearest is None and not whole
+        return 0 < self.cutoff < math.inf and self.nearest is None and not whole
 
     @property
     def double(self) -> bool:

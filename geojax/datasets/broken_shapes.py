@@ -6,7 +6,7 @@ import numpy as np
 
 from geojax.datasets.dataset import DATASETS, Dataset
 from geojax.datasets.pieces import broken_shape
-from geojax.datasets.shapes import shapes
+from geojax.datasets.shapes import recast
 from geojax.graphs import Structure
 
 __all__ = ["broken_shapes"]
@@ -45,18 +45,14 @@ def broken_shapes(
         seed: of everything.
 
     Raises:
-        ValueError: as `broken_shape` and `shapes`; `copies` is not positive; not one or two numbers
-            of parts, or they fall.
+        ValueError: as `broken_shape` and `shapes.recast`; not one or two numbers of parts, or they
+            fall.
     """
     ends = np.ravel(np.asarray(parts))
-    if copies < 1 or len(ends) not in (1, 2) or ends.dtype.kind not in "iu" or ends[0] > ends[-1]:
-        raise ValueError(
-            f"copies are one or more, and parts one whole number or two that rise; got {copies=}, "
-            f"{parts=}"
-        )
+    if len(ends) not in (1, 2) or ends.dtype.kind not in "iu" or ends[0] > ends[-1]:
+        raise ValueError(f"parts are one whole number, or two that rise; got {parts=}")
 
-    def broken(shape: Structure, *at: int) -> Structure:
-        rng = np.random.default_rng([seed, *at])
+    def broken(shape: Structure, rng: np.random.Generator) -> Structure:
         count = int(rng.integers(ends[0], ends[-1], endpoint=True))
         return broken_shape(
             shape,
@@ -68,9 +64,6 @@ def broken_shapes(
             max_shift=max_shift,
         )
 
-    made = {
-        part: tuple(broken(s, i, j, k) for j, s in enumerate(clouds) for k in range(copies))
-        for i, (part, clouds) in enumerate(shapes(source, sampled, seed).items())
-    }
+    made = recast(broken, source, copies, sampled, seed)
     card = CARD | {"shapes": source}
     return Dataset("broken-shapes", made["train"], made["valid"], made["test"], card)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from geojax.graphs import Properties, Structure
+from geojax.graphs.parts import PART, check_parts
 
 __all__ = ["partial_pair", "parts_of", "random_rotation_matrix", "registration_pair"]
 
@@ -78,14 +79,15 @@ def parts_of(structure: Structure) -> tuple[Structure, ...]:
     """The clouds that the input `part` numbers, without labels of the whole.
 
     Raises:
-        ValueError: there is no such input, or it is no index.
+        ValueError: there is no such input; as `graphs.parts.check_parts`.
     """
-    part = structure.inputs.get("part")
-    if part is None or part.ndim != 1 or (part != np.floor(part)).any() or part.min() < 0:
+    if PART not in structure.inputs:
         raise ValueError(
-            "parts are numbered from 0 by the node input `part`; there are inputs "
+            f"parts are numbered from 0 by the node input `{PART}`; there are inputs "
             f"{', '.join(structure.inputs) or 'none'}"
         )
+    part = np.asarray(structure.inputs[PART])
+    check_parts(part)
     return tuple(
         Structure(
             structure.positions[part == i],

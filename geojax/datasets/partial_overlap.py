@@ -6,7 +6,7 @@ import numpy as np
 
 from geojax.datasets.dataset import DATASETS, Dataset
 from geojax.datasets.pairs import partial_pair
-from geojax.datasets.shapes import shapes
+from geojax.datasets.shapes import recast
 from geojax.graphs import Structure
 
 __all__ = ["partial_overlap"]
@@ -47,18 +47,13 @@ def partial_overlap(
         seed: of everything.
 
     Raises:
-        ValueError: as `partial_pair` and `shapes`; `copies` is not positive; not one or two
-            overlaps.
+        ValueError: as `partial_pair` and `shapes.recast`; not one or two overlaps.
     """
     ends = np.ravel(np.asarray(overlap, np.float64))
-    if copies < 1 or len(ends) not in (1, 2):
-        raise ValueError(
-            f"copies are one or more, and an overlap is one number or two; got {copies=}, "
-            f"{overlap=}"
-        )
+    if len(ends) not in (1, 2):
+        raise ValueError(f"an overlap is one number or two; got {overlap=}")
 
-    def pair(shape: Structure, *at: int) -> Structure:
-        rng = np.random.default_rng([seed, *at])
+    def pair(shape: Structure, rng: np.random.Generator) -> Structure:
         share = float(rng.uniform(ends[0], ends[-1]))
         return partial_pair(
             shape,
@@ -70,9 +65,6 @@ def partial_overlap(
             max_shift=max_shift,
         )
 
-    made = {
-        part: tuple(pair(s, i, j, k) for j, s in enumerate(clouds) for k in range(copies))
-        for i, (part, clouds) in enumerate(shapes(source, sampled, seed).items())
-    }
+    made = recast(pair, source, copies, sampled, seed)
     card = CARD | {"shapes": source}
     return Dataset("partial-overlap", made["train"], made["valid"], made["test"], card)

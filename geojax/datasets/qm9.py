@@ -56,6 +56,7 @@ def qm9(
     subtract_atoms: bool = False,
     full: bool = False,
     n_train: int | None = None,
+    n_test: int = 0,
     energy: str | None = None,
 ) -> Dataset:
     """10,000 training and 2,000 validation molecules of the EGNN split, or all of QM9.
@@ -68,13 +69,15 @@ def qm9(
         full: all 130,831 molecules in the EGNN split of 100,000 / 17,748 / 13,083.
         n_train: only so many training molecules, chosen at random, the same ones every time and
             among those of every larger number.
+        n_test: so many of the validation molecules of the small split, which has no test part, as a
+            test part.
         energy: U0, U, H or G, as the label `energy` too, with the energies of the free atoms as
             isolated E0s.
 
     Raises:
         KeyError: an unknown target, or an energy that is none.
         FileNotFoundError: the file is not on this machine.
-        ValueError: `n_train` is out of range.
+        ValueError: `n_train` or `n_test` is out of range, or the split has a test part of its own.
     """
     names = tuple(UNITS) if targets is None else (targets,) if isinstance(targets, str) else targets
     for name in names:
@@ -91,6 +94,14 @@ def qm9(
         raise ValueError(f"n_train is 1 to {len(train)}; got {n_train}")
     if n_train is not None:  # the file is sorted by size
         train = np.sort(np.random.default_rng(0).permutation(train)[:n_train])
+    if n_test and (len(test) or not 0 < n_test < len(valid)):
+        raise ValueError(
+            f"n_test takes 1 to {len(valid) - 1} validation molecules where there is no test part; "
+            f"got n_test={n_test} with {len(test)} test molecules"
+        )
+    if n_test:
+        mixed = np.random.default_rng(0).permutation(valid)
+        valid, test = np.sort(mixed[n_test:]), np.sort(mixed[:n_test])
     values = _values(found, names, subtract_atoms)
     card = CARD | {"subtract_atoms": subtract_atoms}
     energies = None

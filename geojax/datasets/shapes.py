@@ -1,14 +1,17 @@
-"""The clouds that a recipe starts from: those of a data set, or of a file of one's own."""
+"""What a recipe makes of the clouds of a data set, or of a file of one's own."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from geojax.datasets.dataset import DATASETS, is_file, load
 from geojax.datasets.formats import read
 from geojax.datasets.formats.meshes import MESHES
 from geojax.graphs import Structure
 
-__all__ = ["shapes"]
+__all__ = ["recast", "shapes"]
 
 PARTS = ("train", "valid", "test")
 
@@ -39,3 +42,27 @@ def shapes(source: str, n_points: int, seed: int = 0) -> dict[str, tuple[Structu
     if any(cloud.species.any() for clouds in found.values() for cloud in clouds):
         raise ValueError(f"a recipe starts from clouds of points; {source!r} holds atoms")
     return found
+
+
+def recast(
+    recipe: Callable[[Structure, np.random.Generator], Structure],
+    source: str,
+    copies: int,
+    n_points: int,
+    seed: int,
+) -> dict[str, tuple[Structure, ...]]:
+    """All `shapes` put through a recipe, with random numbers of each copy's own.
+
+    Raises:
+        ValueError: `copies` is not positive; as `shapes` and the recipe.
+    """
+    if copies < 1:
+        raise ValueError(f"each shape gives one copy or more; got copies={copies}")
+    return {
+        part: tuple(
+            recipe(shape, np.random.default_rng([seed, i, j, k]))
+            for j, shape in enumerate(clouds)
+            for k in range(copies)
+        )
+        for i, (part, clouds) in enumerate(shapes(source, n_points, seed).items())
+    }

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from geojax.graphs import Graph
 from geojax.graphs.graph import Size
 from geojax.networks.nequip import NequIP
-from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs
+from geojax.networks.network import NETWORKS, OnBackbone
 from geojax.nn import MLP, Blocks, HessianHead, LinearBlocks, counts, in_order, irrep
 
 __all__ = ["HIP"]
@@ -33,7 +33,7 @@ def _default() -> NequIP:
 
 
 @NETWORKS.register("hip")
-class HIP(nn.Module):
+class HIP(OnBackbone, nn.Module):
     """Energy and Hessian on top of a network of one's choice; see the module.
 
     The published model has EquiformerV2 as its backbone (4 layers, 128 channels, lmax 4), a whole
@@ -62,21 +62,6 @@ class HIP(nn.Module):
             if self.backbone.irreps_out != wanted:  # pyright: ignore[reportAttributeAccessIssue]
                 self.backbone = self.backbone.clone(irreps_out=wanted)
         super().__post_init__()
-
-    @property
-    def group(self) -> str:
-        """The symmetry that the network keeps: its backbone's."""
-        return getattr(self.backbone, "group", "E(3)")
-
-    @property
-    def scalars(self) -> tuple[str, ...]:
-        """Invariant node inputs of the backbone, its charge among them."""
-        return scalar_inputs(self.backbone)
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Polar node inputs of the backbone, its velocity among them."""
-        return vector_inputs(self.backbone)
 
     def setup(self):
         widths = counts(self.irreps_out)

@@ -15,6 +15,7 @@ from geojax.registry import Registry, did_you_mean
 __all__ = [
     "NETWORKS",
     "Network",
+    "OnBackbone",
     "fit_to_data",
     "from_table",
     "input_shapes",
@@ -48,6 +49,47 @@ class Network(Protocol):
     def apply(self, params: Any, graph: Graph) -> IrrepsArray:
         """`[node, irreps_out]`. Rows of padding nodes are arbitrary but finite."""
         ...
+
+
+class OnBackbone:
+    """What a network on top of another has from it: the field `backbone`."""
+
+    backbone: Any
+
+    @property
+    def group(self) -> str:
+        """The symmetry that the network keeps: that of the backbone."""
+        return getattr(self.backbone, "group", "E(3)")
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces may be taken."""
+        return getattr(self.backbone, "conservative", True)
+
+    @property
+    def local(self) -> bool:
+        """Whether nodes beyond the cutoff have no part in an output."""
+        return getattr(self.backbone, "local", True)
+
+    @property
+    def reads_members(self) -> bool:
+        """Whether the backbone looks at whole structures."""
+        return getattr(self.backbone, "reads_members", False)
+
+    @property
+    def nearest(self) -> int | None:
+        """How many nearest senders the backbone listens to, if it does."""
+        return getattr(self.backbone, "nearest", None)
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Invariant node inputs of the backbone, its charge among them."""
+        return scalar_inputs(self.backbone)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Node inputs of the backbone that turn: its vectors, its velocity and its axes."""
+        return (*vector_inputs(self.backbone), *getattr(self.backbone, "axes", ()))
 
 
 def _fields(kind: type) -> dict[str, dataclasses.Field]:

@@ -32,15 +32,13 @@ from geojax.networks.risurconv import Level
 from geojax.networks.roitr import PARTS, thinned
 from geojax.nn import (
     Affine,
-    CrossAttention,
     InvariantHead,
     LayerNorm,
     Neighborhood,
-    StructureAttention,
-    StructureEmbedding,
     VectorGraphNorm,
     VectorLeakyReLU,
     VectorLinear,
+    between_clouds,
     counts,
     in_order,
     nearest_nodes,
@@ -181,12 +179,8 @@ class PARENet(nn.Module):
         places, real = by_graph(x, clouds)
         points = Level(places, places, real, by_graph(f, clouds)[0])
         few = thinned(points, self.centres, self.stride)
-        embedding = StructureEmbedding(self.width, self.distance, self.angle, name="structure")
-        p, h = embedding(few.x, few.real), few.f
-        both = lambda y: y.reshape(-1, PARTS, *y.shape[1:])
-        for i in range(self.global_layers):
-            h, place = StructureAttention(self.heads, name=f"self_{i}")(h, p, few.real)
-            cross = CrossAttention(self.heads, name=f"cross_{i}")
-            h = cross(both(h), both(place), both(few.real)).reshape(h.shape)
+        h = between_clouds(
+            few.f, few.x, few.real, self.global_layers, self.heads, self.distance, self.angle
+        )
         found = nearest(places, few.x, few.real, k=3, query_mask=real)
         return of_members(interpolate(h, found), clouds)

@@ -21,7 +21,6 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 from e3nn_jax import Irrep, Irreps, IrrepsArray
-from jaxtyping import Array, Float
 
 from geojax.arrays import unit
 from geojax.graphs import Graph, by_graph, centered, of_members, split_parts
@@ -30,14 +29,12 @@ from geojax.networks.network import NETWORKS
 from geojax.networks.risurconv import Level
 from geojax.nn import (
     Affine,
-    CrossAttention,
     LayerNorm,
-    StructureAttention,
-    StructureEmbedding,
-    check_heads,
+    between_clouds,
     masked_softmax,
     node_scalars,
     node_vectors,
+    split_heads,
 )
 from geojax.points import farthest_points, gather, interpolate, nearest, point_pair_features
 
@@ -66,8 +63,7 @@ class PairFeatureAttention(nn.Module):
             ValueError: the heads do not share the channels evenly.
         """
         width = centres.f.shape[-1]
-        each = check_heads(self.heads, width)
-        split = lambda y: y.reshape(*y.shape[:-1], self.heads, each)
+        split = lambda y: split_heads(y, self.heads)
         near = nearest(centres.x, points.x, points.real, k=self.neighbors, query_mask=centres.real)
         pairs = PAIRS(
             gather(points.x, near.index) - centres.x[:, :, None],
@@ -81,7 +77,7 @@ class PairFeatureAttention(nn.Module):
             gather(Affine(width, name=name)(points.f), near.index)
             + Affine(width, bias=False, name=f"pair_{name}")(e)
         )
-        logits = jnp.einsum("gihd,gikhd->gihk", q, sent("key")) / math.sqrt(each)
+        logits = jnp.einsum("gihd,gikhd->gihk", q, sent("key")) / math.sqrt(q.shape[-1])
         weights = masked_softmax(logits, near.mask[:, :, None])
         heard = jnp.einsum("gihk,gikhd->gihd", weights, sent("value")).reshape(centres.f.shape)
         f = LayerNorm(name="norm")(centres.f + Affine(width, name="output")(heard))
@@ -147,7 +143,10 @@ class RoITr(nn.Module):
             for j in range(self.blocks[i]):
                 attention = self._attention(i, f"encoder_{i}_{j}")
                 fine = attention(fine if j else sources, fine)
-        coarse = fine._replace(f=self._joined(fine))
+        f = between_clouds(
+            fine.f, fine.x, fine.real, self.global_layers, self.heads, self.distance, self.angle
+        )
+        coarse = fine._replace(f=f)
         for i, fine in reversed(list(enumerate(levels))):
             near = nearest(fine.x, coarse.x, coarse.real, k=3, query_mask=fine.real)
             f = Affine(self.widths[i], name=f"affine_{i}")(interpolate(coarse.f, near), fine.f)
@@ -159,19 +158,6 @@ class RoITr(nn.Module):
 
     def _attention(self, i: int, name: str) -> PairFeatureAttention:
         return PairFeatureAttention(self.neighbors[i], self.heads, name=name)
-
-    def _joined(self, last: Level) -> Float[Array, "cloud point channel"]:
-        """Features of the superpoints of all clouds, after they have heard of each other."""
-        width = self.widths[-1]
-        both = lambda x: x.reshape(-1, PARTS, *x.shape[1:])
-        embedding = StructureEmbedding(width, self.distance, self.angle, name="structure")
-        p = embedding(last.x, last.real)
-        h = last.f
-        for i in range(self.global_layers):
-            h, place = StructureAttention(self.heads, name=f"self_{i}")(h, p, last.real)
-            cross = CrossAttention(self.heads, name=f"cross_{i}")
-            h = cross(both(h), both(place), both(last.real)).reshape(h.shape)
-        return h
 
     def _points(self, clouds: Graph) -> Level:
         """All points, about the mean of their cloud, with one and scalars as features."""

@@ -18,7 +18,7 @@ import flax.linen as nn
 from e3nn_jax import Irreps, IrrepsArray
 
 from geojax.graphs import Graph, graph_of_nodes, pool, split_parts
-from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs, with_fields
+from geojax.networks.network import NETWORKS, OnBackbone, with_fields
 from geojax.networks.pointnet import PointNet
 from geojax.nn import Affine, LayerNorm
 
@@ -30,7 +30,7 @@ def _default() -> PointNet:
 
 
 @NETWORKS.register("siamese")
-class Siamese(nn.Module):
+class Siamese(OnBackbone, nn.Module):
     """A backbone on every part, joined; see the module. Every node gets the same answer.
 
     The order of parts matters, that of points does not. Empty parts count as zeros.
@@ -43,6 +43,7 @@ class Siamese(nn.Module):
     irreps_out: str = "6x0e"
     cutoff: float | None = None  # [Å]; that of the backbone
 
+    local: ClassVar[bool] = False  # all nodes of a part have a say
     reads_parts: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -51,36 +52,6 @@ class Siamese(nn.Module):
             self.backbone = with_fields(self.backbone, irreps_out=irreps, cutoff=self.cutoff)
             self.cutoff = self.backbone.cutoff
         super().__post_init__()
-
-    @property
-    def group(self) -> str:
-        """The symmetry that the network keeps: that of the backbone, for all parts together."""
-        return getattr(self.backbone, "group", "E(3)")
-
-    @property
-    def reads_members(self) -> bool:
-        """Whether the backbone looks at whole clouds."""
-        return getattr(self.backbone, "reads_members", False)
-
-    @property
-    def local(self) -> bool:
-        """Whether nodes beyond the cutoff have no part in an output: they have."""
-        return False
-
-    @property
-    def nearest(self) -> int | None:
-        """How many nearest senders the backbone listens to, if it does."""
-        return getattr(self.backbone, "nearest", None)
-
-    @property
-    def scalars(self) -> tuple[str, ...]:
-        """Invariant node inputs of the backbone."""
-        return scalar_inputs(self.backbone)
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Node inputs of the backbone that turn."""
-        return (*vector_inputs(self.backbone), *getattr(self.backbone, "axes", ()))
 
     @nn.compact
     def __call__(self, graph: Graph) -> IrrepsArray:

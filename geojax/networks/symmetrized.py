@@ -18,14 +18,14 @@ References:
 
 import dataclasses
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from e3nn_jax import IrrepsArray
 
 from geojax.graphs import Graph
 from geojax.networks.lie_transformer import LieTransformer
-from geojax.networks.network import NETWORKS, scalar_inputs, vector_inputs, with_fields
+from geojax.networks.network import NETWORKS, OnBackbone, with_fields
 from geojax.symmetrize import PROVIDERS, Frames, provider_of, symmetrize
 
 __all__ = ["Symmetrized"]
@@ -36,7 +36,7 @@ def _default() -> LieTransformer:
 
 
 @NETWORKS.register("symmetrized")
-class Symmetrized(nn.Module):
+class Symmetrized(OnBackbone, nn.Module):
     """A network made equivariant by frames; see the module.
 
     Outputs of the backbone are read as the components of `irreps_out` in its frame, so that a
@@ -54,6 +54,8 @@ class Symmetrized(nn.Module):
     irreps_out: str = "0e"
     chunk: int | None = None  # frames at a time, with less memory; None: all at once
 
+    local: ClassVar[bool] = False  # frames see all nodes
+
     def __post_init__(self):
         if isinstance(self.backbone, nn.Module):
             self.backbone = with_fields(
@@ -67,40 +69,20 @@ class Symmetrized(nn.Module):
     @property
     def group(self) -> str:
         """The symmetry that the network keeps: E(3) if the backbone does, else the provider's."""
-        own = getattr(self.backbone, "group", "E(3)")
+        own = super().group
         return own if own == "E(3)" else _provider(self).group
 
     @property
     def conservative(self) -> bool:
         """Whether forces may be taken: derivatives go through the frames."""
-        return _provider(self).conservative and getattr(self.backbone, "conservative", True)
-
-    @property
-    def local(self) -> bool:
-        """Whether nodes beyond the cutoff have no part in an output: frames see all nodes."""
-        return False
+        return _provider(self).conservative and super().conservative
 
     @property
     def nearest(self) -> int | None:
         """How many nearest senders the backbone, or else its frames, listen to, if they do."""
         if self.backbone.cutoff == 0:
             return dict(self.options).get("nearest")
-        return getattr(self.backbone, "nearest", None)
-
-    @property
-    def reads_members(self) -> bool:
-        """Whether the backbone looks at whole structures."""
-        return getattr(self.backbone, "reads_members", False)
-
-    @property
-    def scalars(self) -> tuple[str, ...]:
-        """Invariant node inputs of the backbone, its charge among them."""
-        return scalar_inputs(self.backbone)
-
-    @property
-    def vectors(self) -> tuple[str, ...]:
-        """Node inputs of the backbone that turn: its vectors, its velocity and its axes."""
-        return (*vector_inputs(self.backbone), *getattr(self.backbone, "axes", ()))
+        return super().nearest
 
     def setup(self):
         self.frame_provider = _provider(self)

@@ -39,8 +39,7 @@ from geojax.nn.geometric_attention import (
     CrossAttention,
     StructureAttention,
     StructureEmbedding,
-    attend,
-    check_heads,
+    between_clouds,
     sinusoids,
 )
 from geojax.nn.hessian import HessianHead, acoustic_rows, assemble, blocks_of, couple_edges
@@ -80,7 +79,14 @@ from geojax.nn.radial import (
 )
 from geojax.nn.readout import Readout, as_blocks, counts, in_order
 from geojax.nn.repulsion import zbl
-from geojax.nn.set_attention import OffsetAttention, TransformerLayer, masked_softmax
+from geojax.nn.set_attention import (
+    OffsetAttention,
+    TransformerLayer,
+    attend,
+    attention_logits,
+    masked_softmax,
+    split_heads,
+)
 from geojax.nn.so2 import (
     SO2Linear,
     edge_frames,
@@ -201,10 +207,11 @@ __all__ = [
     "as_blocks",
     "assemble",
     "attend",
+    "attention_logits",
+    "between_clouds",
     "bessel",
     "blocks_of",
     "both_ends",
-    "check_heads",
     "convolve",
     "convolve_blocks",
     "cosine_envelope",
@@ -256,6 +263,7 @@ __all__ = [
     "smooth_leaky_relu",
     "sphere_activation",
     "sphere_rows",
+    "split_heads",
     "sum_divisor",
     "sum_messages",
     "to_edge_frame",

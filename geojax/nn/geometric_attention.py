@@ -30,15 +30,14 @@ from jaxtyping import Array, Bool, Float
 from geojax.arrays import safe_norm
 from geojax.nn.dense import Affine
 from geojax.nn.norm import LayerNorm
-from geojax.nn.set_attention import masked_softmax
+from geojax.nn.set_attention import attend, attention_logits, masked_softmax, split_heads
 from geojax.points import angle, gather, nearest
 
 __all__ = [
     "CrossAttention",
     "StructureAttention",
     "StructureEmbedding",
-    "attend",
-    "check_heads",
+    "between_clouds",
     "sinusoids",
 ]
 
@@ -56,17 +55,6 @@ def sinusoids(x: Float[Array, "*n"], channels: int) -> Float[Array, "*n channel"
     w = 1e4 ** (-2 * np.arange(channels // 2) / channels)
     phase = x[..., None] * jnp.asarray(w, x.dtype).reshape(*[1] * x.ndim, -1)
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1)
-
-
-def check_heads(heads: int, width: int) -> int:
-    """The channels of each head.
-
-    Raises:
-        ValueError: they do not share them evenly.
-    """
-    if width % heads:
-        raise ValueError(f"heads share channels evenly; got {heads} heads for {width}")
-    return width // heads
 
 
 class StructureEmbedding(nn.Module):
@@ -93,20 +81,6 @@ class StructureEmbedding(nn.Module):
         there = near.mask[..., :, None, :, None]
         top = jnp.max(jnp.where(there, turns, jnp.finfo(x.dtype).min), -2)
         return p + jnp.where(jnp.any(there, -2), top, 0)
-
-
-def attend(
-    q: Float[Array, "*n query head d"],
-    k: Float[Array, "*n point head d"],
-    v: Float[Array, "*n point head d"],
-    mask: Bool[Array, "*n point"],
-    bias: Float[Array, "*n head query point"] | None = None,
-) -> Float[Array, "*n query head*d"]:
-    """What each query hears: softmax(q . k / sqrt(d) + bias) v, heads side by side."""
-    logits = jnp.einsum("...ihd,...jhd->...hij", q, k) / math.sqrt(q.shape[-1])
-    weights = masked_softmax(logits if bias is None else logits + bias, mask[..., None, None, :])
-    heard = jnp.einsum("...hij,...jhd->...ihd", weights, v)
-    return heard.reshape(*heard.shape[:-2], -1)
 
 
 class PointLayer(nn.Module):
@@ -147,17 +121,16 @@ class StructureAttention(nn.Module):
             mask: which points there are.
         """
         width = h.shape[-1]
-        each = check_heads(self.heads, width)
-        split = lambda y: y.reshape(*y.shape[:-1], self.heads, each)
-        q, k, v = (split(Affine(width, name=name)(h)) for name in ("query", "key", "value"))
-        seen = split(Affine(width, name="structure_key")(p))
-        bias = jnp.einsum("...ihd,...ijhd->...hij", q, seen) / math.sqrt(each)
-        heard = attend(q, k, v, mask, bias)
-        logits = bias + jnp.einsum("...ihd,...jhd->...hij", q, k) / math.sqrt(each)
+        split = lambda name, y: split_heads(Affine(width, name=name)(y), self.heads)
+        q, k, v = (split(name, h) for name in ("query", "key", "value"))
+        seen = split("structure_key", p)
+        logits = attention_logits(q, k)
+        logits += jnp.einsum("...ihd,...ijhd->...hij", q, seen) / math.sqrt(q.shape[-1])
+        heard = attend(logits, v, mask)
         n = h.shape[-2]
         own = jnp.arange(n)[:, None] == jnp.arange(n)[None]
         others = mask[..., None, None, :] & ~own.reshape(*[1] * (mask.ndim), n, n)
-        seen = split(Affine(width, name="structure_value")(p))
+        seen = split("structure_value", p)
         place = jnp.einsum("...hij,...ijhd->...ihd", masked_softmax(logits, others), seen)
         place = Affine(width, name="place")(place.reshape(h.shape))
         y = LayerNorm(name="place_norm")(place)
@@ -191,10 +164,40 @@ class CrossAttention(nn.Module):
             mask: which points there are.
         """
         width = h.shape[-1]
-        each = check_heads(self.heads, width)
-        split = lambda y: y.reshape(*y.shape[:-1], self.heads, each)
-        q, k = (split(Affine(width, name=name)(h + places)) for name in ("query", "key"))
-        v = split(Affine(width, name="value")(h))
+        split = lambda name, y: split_heads(Affine(width, name=name)(y), self.heads)
+        q, k = (split(name, h + places) for name in ("query", "key"))
+        v = split("value", h)
         swap = lambda y: jnp.flip(y, 1)
-        h = PointLayer(name="layer")(h, attend(q, swap(k), swap(v), swap(mask)))
+        h = PointLayer(name="layer")(h, attend(attention_logits(q, swap(k)), swap(v), swap(mask)))
         return jnp.where(mask[..., None], h, 0)
+
+
+def between_clouds(
+    h: Float[Array, "cloud point channel"],
+    x: Float[Array, "cloud point 3"],
+    mask: Bool[Array, "cloud point"],
+    layers: int,
+    heads: int,
+    distance: float,
+    angle: float,
+) -> Float[Array, "cloud point channel"]:
+    """Features after points have heard of their own cloud and of the other, in turn.
+
+    The layers (`structure`, `self_0`, `cross_0`, ...) belong to the compact method that calls this.
+
+    Args:
+        h: features; clouds 0 and 1 are a pair, 2 and 3 the next.
+        x: positions, a cloud in any frame of its own.
+        mask: which points there are.
+        layers: how many times.
+        heads: that share the channels.
+        distance: sigma_d of the structure, in the unit of the positions.
+        angle: sigma_a of the structure [degree].
+    """
+    both = lambda y: y.reshape(-1, 2, *y.shape[1:])
+    p = StructureEmbedding(h.shape[-1], distance, angle, name="structure")(x, mask)
+    for i in range(layers):
+        h, place = StructureAttention(heads, name=f"self_{i}")(h, p, mask)
+        cross = CrossAttention(heads, name=f"cross_{i}")
+        h = cross(both(h), both(place), both(mask)).reshape(h.shape)
+    return h

@@ -22,7 +22,14 @@ from geojax.arrays import safe_divide
 from geojax.nn.dense import Affine
 from geojax.nn.norm import LayerNorm
 
-__all__ = ["OffsetAttention", "TransformerLayer", "masked_softmax"]
+__all__ = [
+    "OffsetAttention",
+    "TransformerLayer",
+    "attend",
+    "attention_logits",
+    "masked_softmax",
+    "split_heads",
+]
 
 
 def masked_softmax(
@@ -39,6 +46,36 @@ def masked_softmax(
     top = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
     terms = jnp.where(mask, jnp.exp(scores - top), 0)
     return safe_divide(terms, jnp.broadcast_to(jnp.sum(terms, -1, keepdims=True), terms.shape))
+
+
+def split_heads(x: Float[Array, "*n channel"], heads: int) -> Float[Array, "*n heads d"]:
+    """Channels shared out among heads.
+
+    Raises:
+        ValueError: they cannot be shared evenly.
+    """
+    width = x.shape[-1]
+    if width % heads:
+        raise ValueError(f"heads share channels evenly; got {heads} heads for {width}")
+    return x.reshape(*x.shape[:-1], heads, width // heads)
+
+
+def attention_logits(
+    q: Float[Array, "*n query head d"], k: Float[Array, "*n point head d"]
+) -> Float[Array, "*n head query point"]:
+    """q . k / sqrt(d) of each query and point."""
+    return jnp.einsum("...ihd,...jhd->...hij", q, k) / math.sqrt(q.shape[-1])
+
+
+def attend(
+    logits: Float[Array, "*n head query point"],
+    v: Float[Array, "*n point head d"],
+    mask: Bool[Array, "*n point"],
+) -> Float[Array, "*n query head*d"]:
+    """What each query hears: softmax(logits) v, heads side by side."""
+    weights = masked_softmax(logits, mask[..., None, None, :])
+    heard = jnp.einsum("...hij,...jhd->...ihd", weights, v)
+    return heard.reshape(*heard.shape[:-2], -1)
 
 
 class OffsetAttention(nn.Module):
@@ -82,14 +119,11 @@ class TransformerLayer(nn.Module):
     ) -> Float[Array, "*n point channel"]:
         """Of sets of points."""
         width = x.shape[-1]
-        if width % self.heads:
-            raise ValueError(f"heads share channels evenly; got {self.heads} heads for {width}")
-        each = width // self.heads
-        split = lambda y: jnp.moveaxis(y.reshape(*y.shape[:-1], self.heads, each), -2, -3)
-        q, k, v = (split(Affine(width, name=name)(x)) for name in ("query", "key", "value"))
-        scores = q @ jnp.swapaxes(k, -1, -2) / math.sqrt(each)
-        heard = masked_softmax(scores, mask[..., None, None, :]) @ v
-        heard = jnp.moveaxis(heard, -3, -2).reshape(x.shape)
+        q, k, v = (
+            split_heads(Affine(width, name=name)(x), self.heads)
+            for name in ("query", "key", "value")
+        )
+        heard = attend(attention_logits(q, k), v, mask)
         x = LayerNorm(name="norm_0")(x + Affine(width, name="output")(heard))
         h = Affine(width, name="affine_1")(nn.relu(Affine(self.hidden, name="affine_0")(x)))
         return jnp.where(mask[..., None], LayerNorm(name="norm_1")(x + h), 0)

@@ -31,6 +31,18 @@ def test_the_split_and_the_labels(real):
         qm9(n_train=10_001)
 
 
+def test_a_test_part_of_the_validation_molecules(real):
+    whole, data = real("qm9", n_train=20), real("qm9", n_train=20, n_test=500)
+    assert counts(data) == (20, 1500, 500)
+    assert {id_of(s) for s in (*data.valid, *data.test)} == {id_of(s) for s in whole.valid}
+    with pytest.raises(ValueError, match="1 to 1999 validation molecules"):
+        qm9(n_test=2000)
+
+
+def id_of(structure) -> int:
+    return structure.info["index"]
+
+
 def test_molecules_have_at_most_nine_heavy_atoms(real):
     data = real("qm9", n_train=20)
     for s in data.valid:

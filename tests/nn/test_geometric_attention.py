@@ -10,7 +10,6 @@ from geojax.nn import (
     CrossAttention,
     StructureAttention,
     StructureEmbedding,
-    check_heads,
     sinusoids,
 )
 
@@ -133,9 +132,3 @@ def test_cross_attention_by_hand(x64):
         expected = point_layer(p["layer"], h[0, one, rows], np.concatenate(heard, -1))
         np.testing.assert_allclose(found[one, rows], expected, atol=1e-12)
         assert not found[one, sizes[one] :].any()
-
-
-def test_heads_share_channels():
-    assert check_heads(2, 6) == 3
-    with pytest.raises(ValueError, match="evenly"):
-        check_heads(4, 6)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geojax.nn import OffsetAttention, TransformerLayer, masked_softmax
+from geojax.nn import OffsetAttention, TransformerLayer, masked_softmax, split_heads
 
 rng = np.random.default_rng(0)
 X, MASK = rng.normal(size=(3, 7, 8)), np.arange(7) < np.array([[7], [4], [0]])
@@ -92,3 +92,9 @@ def test_what_padding_holds_is_never_seen(name, x64):
 def test_heads_share_channels_evenly():
     with pytest.raises(ValueError, match="3 heads for 8"):
         drawn(TransformerLayer(3, 5))
+
+
+def test_heads_share_channels():
+    assert split_heads(jnp.zeros((5, 6)), 2).shape == (5, 2, 3)
+    with pytest.raises(ValueError, match="evenly"):
+        split_heads(jnp.zeros((5, 6)), 4)

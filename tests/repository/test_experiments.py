@@ -2,8 +2,10 @@
 its configuration is valid and its results name their origin."""
 
 import ast
+import importlib
 import json
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -42,6 +44,17 @@ def test_the_head_is_a_lab_book(path):
 def test_the_configuration_is_valid(path):
     config = pytest.importorskip("geojax.config", reason="not there yet", exc_type=ImportError)
     assert config.read(path).name == path.stem
+
+
+def test_the_runs_of_tables_are_valid(monkeypatch):
+    config = pytest.importorskip("geojax.config", reason="not there yet", exc_type=ImportError)
+    monkeypatch.syspath_prepend(FOLDER)
+    compare, nbody = (importlib.import_module(name) for name in ("compare", "nbody"))
+    table = tomllib.loads((FOLDER / "compare" / "studies.toml").read_text())
+    runs = [run for study in table["studies"] for run in compare.runs_of(study, table, None)]
+    tables = [run.tables for run in runs] + [nbody.tables_of(n, 0, 3000) for n in nbody.NETWORKS]
+    names = [config.from_tables(t).name for t in tables]
+    assert len(set(names)) == len(tables), "each run has a folder of its own"
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=NAME)
