@@ -4,7 +4,12 @@ Everything named here is imported when it is first used, so that `import geojax`
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Whenever a kept program is loaded, XLA warns at length of other processors' instructions, where it
+# means preferences of this one (openxla/xla issue 44565). Read once, when jax is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
 

@@ -218,7 +218,11 @@ def _coordinated(graph: Graph, cutoff: float) -> Float[Array, "node"]:
     """A smooth switch (C²): 0 for an atom without neighbours, 1 (to rounding) for a bonded one.
 
     1 - exp(-4 sum_j u(r_ij / cutoff)) with the polynomial envelope u(x) = 1 - 10x³ + 15x⁴ - 6x⁵.
+    Where no edges are read, all nodes of a graph are neighbours.
     """
+    if cutoff == 0:
+        others = jnp.minimum(graph.n_node - 1, 1).astype(graph.nodes["positions"].dtype)
+        return others[graph_of_nodes(graph)]
     if math.isinf(cutoff):
         return jnp.minimum(degree(graph, graph.nodes["positions"].dtype), 1)
     x = jnp.minimum(safe_norm(edge_vectors(graph)) / cutoff, 1)

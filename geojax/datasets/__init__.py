@@ -38,6 +38,7 @@ from geojax.datasets.rmd17_ethanol import rmd17_ethanol
 from geojax.datasets.summary import inspect_data
 from geojax.datasets.tetris import tetris
 from geojax.datasets.threebpa import threebpa
+from geojax.datasets.views import views
 
 __all__ = [
     "DATASETS",
@@ -82,5 +83,6 @@ __all__ = [
     "tetris",
     "threebpa",
     "to_ase",
+    "views",
     "write",
 ]

@@ -10,6 +10,7 @@ from geojax.networks.eqmotion import EqMotion
 from geojax.networks.equiformer_v2 import EquiformerV2
 from geojax.networks.escn import ESCN
 from geojax.networks.esen import ESEN
+from geojax.networks.geometric_algebra_attention import GeometricAlgebraAttention
 from geojax.networks.glgenn import GLGENN
 from geojax.networks.hip import HIP
 from geojax.networks.icomformer import IComFormer
@@ -28,10 +29,12 @@ from geojax.networks.roitr import RoITr
 from geojax.networks.se3_transformer import SE3Transformer
 from geojax.networks.segnn import SEGNN
 from geojax.networks.siamese import Siamese
+from geojax.networks.spherical_neurons import SphericalNeuronNetwork
 from geojax.networks.spinnet import SpinNet
 from geojax.networks.symmetrized import Symmetrized
 from geojax.networks.tensornet import TensorNet
 from geojax.networks.tfn import TFN
+from geojax.networks.views import Views
 from geojax.networks.vn_dgcnn import VNDGCNN
 from geojax.networks.vn_pointnet import VNPointNet
 
@@ -47,6 +50,7 @@ __all__ = [
     "EqMotion",
     "EquiformerV2",
     "GLGENN",
+    "GeometricAlgebraAttention",
     "HIP",
     "IComFormer",
     "IterativeSE3Transformer",
@@ -65,12 +69,14 @@ __all__ = [
     "SEGNN",
     "SE3Transformer",
     "Siamese",
+    "SphericalNeuronNetwork",
     "SpinNet",
     "Symmetrized",
     "TFN",
     "TensorNet",
     "VNDGCNN",
     "VNPointNet",
+    "Views",
     "fit_to_data",
     "from_table",
     "to_table",

@@ -116,5 +116,5 @@ class PointNet(nn.Module):
         for i, width in enumerate(self.widths):
             h = nn.relu(LayerNorm(name=f"norm_{i}")(Affine(width, name=f"affine_{i}")(h)))
             layers.append(h)
-        local = jnp.concatenate(layers[:-1], -1)
+        local = jnp.concatenate([h[:, :0], *layers[:-1]], -1)
         return PointHead(self.head, self.readout, self.irreps_out, name="head")(h, local, graph)

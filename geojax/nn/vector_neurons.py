@@ -39,9 +39,11 @@ VectorLinear = partial(Affine, bias=False)
 
 
 def vector_leaky_relu(
-    q: Float[Array, "*n 3 channel"], direction: Float[Array, "*n 3 #channel"], slope: float = 0.2
-) -> Float[Array, "*n 3 channel"]:
+    q: Float[Array, "*n d channel"], direction: Float[Array, "*n d #channel"], slope: float = 0.2
+) -> Float[Array, "*n d channel"]:
     """q - (1 - slope) min(q·d̂, 0) d̂: of the half against d, the part along d is made shorter.
+
+    In any dimension.
 
     Continuous, and q itself where d = 0. The published code divides by |d|² + 1e-6, which is not a
     projection for short d.
@@ -125,9 +127,9 @@ class VectorGraphNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "node 3 channel"], graph: Graph
-    ) -> Float[Array, "node 3 channel"]:
-        """Zero where x is zero."""
+        self, x: Float[Array, "node d channel"], graph: Graph
+    ) -> Float[Array, "node d channel"]:
+        """Zero where x is zero; in any dimension."""
         square = pool(jnp.sum(x * x, -2), graph, "mean")
         gain = self.param("gain", nn.initializers.ones, x.shape[-1:]).astype(x.dtype)
         scale = jax.lax.rsqrt(square + EPSILON) * gain[None]

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from e3nn_jax import Irreps
 from jaxtyping import Array, Float, Int, Key
 
 from geojax import so3
@@ -31,7 +30,7 @@ from geojax.graphs import (
 from geojax.networks.network import vector_inputs
 from geojax.potential import Output
 from geojax.registry import Registry, did_you_mean
-from geojax.symmetrize.average import into_frame, turn_irreps
+from geojax.training.turning import Turning, partner_turned, turned
 
 __all__ = [
     "AUGMENTATIONS",
@@ -41,7 +40,6 @@ __all__ = [
     "Rotation",
     "Scale",
     "Thin",
-    "Turning",
     "augmentations_from_tables",
     "augmenter",
 ]
@@ -49,18 +47,6 @@ __all__ = [
 AUGMENTATIONS: Registry[Any] = Registry("augmentation")
 Keys = Key[Array, "graph"]
 AXES = {"x": 0, "y": 1, "z": 2}
-
-
-class Turning(NamedTuple):
-    """What turns with the positions.
-
-    Attributes:
-        inputs: names of node arrays `[node, ..., 3]`.
-        labels: irreps of targets and node targets, by the names of `graphs.leaves`.
-    """
-
-    inputs: tuple[str, ...] = ()
-    labels: Mapping[str, str] = {}
 
 
 @runtime_checkable
@@ -81,24 +67,37 @@ class Augmentation(Protocol):
 @AUGMENTATIONS.register("rotation")
 @dataclass(frozen=True)
 class Rotation:
-    """Each structure turned: any way, uniformly, or about one axis; vectors and labels with it."""
+    """Each structure turned: any way, uniformly, or about one axis; vectors and labels with it.
+
+    With `partner` only the second cloud of a pair turns, and the pose that takes the first to it.
+    """
 
     axis: str = ""  # "x", "y", "z"; any axis where empty
     improper: bool = False  # half of the structures are mirrored too
+    partner: bool = False  # only what the node input `part` numbers 1
+    choices: int = 0  # one of so many rotations, the same ones in every pass; 0: any
     kind: str = field(default="rotation", init=False)
     keeps: ClassVar[str] = "distances"
 
     def __post_init__(self):
         if self.axis and self.axis not in AXES:
             raise ValueError(f"an axis is x, y or z, or none for any; got {self.axis!r}")
+        if self.choices < 0 or (self.partner and self.improper):
+            raise ValueError(
+                "rotations are chosen among some or any (0), and those of a partner are proper; "
+                f"got choices={self.choices}, partner={self.partner}, improper={self.improper}"
+            )
 
     def __call__(self, keys: Keys, batch: Batch, turning: Turning) -> Batch:
         """Positions, cells, vectors, forces, stress, Hessians, and targets by their irreps."""
         dtype = batch.graph.nodes["positions"].dtype
         matrices = jax.vmap(lambda key: self._matrix(key, dtype))(keys)
-        return turned(batch, matrices, turning)
+        return (partner_turned if self.partner else turned)(batch, matrices, turning)
 
     def _matrix(self, key: Array, dtype: Any) -> Float[Array, "3 3"]:
+        if self.choices:
+            number = jax.random.randint(key, (), 0, self.choices)
+            key = jax.random.fold_in(jax.random.key(0), number)
         key, mirror = jax.random.split(key)
         if self.axis:
             angle = jax.random.uniform(key, (), dtype, 0, 2 * jnp.pi)
@@ -250,7 +249,7 @@ def augmenter(
     if not steps:
         return None
     poses = [o.name for o in outputs if o.rotation and o.result != "3x1o"]
-    if poses and any(isinstance(step, Rotation) for step in steps):
+    if poses and any(isinstance(step, Rotation) and not step.partner for step in steps):
         raise ValueError(
             f"it is not known how the label of {poses[0]!r} turns with a structure; give turned "
             "copies as data in place of the augmentation rotation"
@@ -288,38 +287,6 @@ def augment(
     for number, step in enumerate(steps):
         batch = step(_folded(keys, number), batch, turning)
     return batch
-
-
-def turned(batch: Batch, matrices: Float[Array, "graph 3 3"], turning: Turning) -> Batch:
-    """Each structure and its labels, as an orthogonal matrix turns them."""
-    origins = jnp.zeros_like(matrices[:, 0])
-    graph = into_frame(batch.graph, matrices.mT, origins, vectors=turning.inputs)
-    at_node = matrices[graph_of_nodes(graph)]
-    labels = leaves(batch.labels)
-    for name, value in labels.items():
-        if name == "forces":
-            labels[name] = turn_irreps(value, at_node, "1o")
-        elif name == "stress":
-            labels[name] = _tensor(matrices, value)
-        elif name == "hessian":
-            labels[name] = _tensor(at_node[:, None], value)
-        elif name in turning.labels:
-            rows = at_node if is_per_node(name) else matrices
-            labels[name] = _of_irreps(value, rows, turning.labels[name])
-    return batch._replace(graph=graph, labels=replace_leaves(Properties(), labels))
-
-
-def _tensor(matrices: Array, value: Array) -> Array:
-    return jnp.einsum("...xy,...yz,...wz->...xw", matrices, value, matrices, precision="highest")
-
-
-def _of_irreps(value: Array, matrices: Float[Array, "row 3 3"], irreps: str) -> Array:
-    """Rows of irreps, turned; a single scalar may come without its axis."""
-    if all(item.ir.l == 0 and item.ir.p == 1 for item in Irreps(irreps)):
-        return value
-    if value.shape[1:] == (3, 3):  # a rotation matrix, whose columns turn
-        return jnp.einsum("rxy,ryz->rxz", matrices, value, precision="highest")
-    return turn_irreps(value.reshape(len(value), -1), matrices, irreps).reshape(value.shape)
 
 
 def _first(batch: Batch, score: Float[Array, "node"], share: Float[Array, "graph"]) -> Batch:

@@ -5,7 +5,7 @@ average right: the mean is formed once, over everything that is known in the who
 
 The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. Some losses
 look at whole structures instead (`of_structures`): "eigenpairs" at Hessians, those of
-`training.descriptors` at all pairs of points.
+`training.descriptors` at all pairs of points, those of `training.views` at two views of each.
 """
 
 import math
@@ -23,7 +23,7 @@ from geojax.arrays import safe_norm
 from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
 from geojax.metrics import entries
 from geojax.registry import Registry, did_you_mean
-from geojax.training import descriptors
+from geojax.training import descriptors, views
 
 __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 
@@ -31,6 +31,7 @@ T = TypeVar("T", bound=Callable)
 Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
 DESCRIPTORS = ("circle", "info-nce", "directions")
+VIEWS = ("contrastive", "vicreg", "care", "sie")
 FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
 
 
@@ -47,6 +48,7 @@ class Term:
         pairs: how many of the lowest eigenpairs "eigenpairs" compares.
         radius: of descriptors: points so near are the same place, in the unit of the positions.
         far: of descriptors: points farther apart than this are not; twice the radius by default.
+        irreps: of one embedding, for "sie".
     """
 
     property: str
@@ -57,6 +59,7 @@ class Term:
     pairs: int = 8
     radius: float = 0.05
     far: float | None = None
+    irreps: str = ""
 
     def __post_init__(self):
         LOSSES[self.kind]
@@ -67,6 +70,13 @@ class Term:
             raise ValueError(
                 f"{self.kind} compares descriptors of points, node_targets, and 0 < radius <= far; "
                 f"got {self.property!r}, radius={self.radius}, far={self.far}"
+            )
+        if self.kind in VIEWS and not (
+            self.property.startswith("targets.") and bool(self.irreps) == (self.kind == "sie")
+        ):
+            raise ValueError(
+                f"{self.kind} compares embeddings of two views, targets, by their irreps where it "
+                f"is sie; got {self.property!r}, irreps={self.irreps!r}"
             )
         if self.kind == "eigenpairs" and (self.property != "hessian" or self.pairs < 1):
             raise ValueError(
@@ -180,6 +190,38 @@ def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term
     """Of descriptors that are vectors, see `descriptors.directions`."""
     turned = descriptors.in_common_frame(value, label, mask, batch)
     return descriptors.hinge(_pairs(turned, label, mask, batch, term))
+
+
+@LOSSES.register("contrastive")
+@of_structures
+def contrastive(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of two views, see `views.contrastive`."""
+    del label, batch, term
+    return views.contrastive(views.two_views(value), mask), mask
+
+
+@LOSSES.register("vicreg")
+@of_structures
+def vicreg(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of two views, see `views.vicreg`."""
+    del label, batch, term
+    return views.vicreg(views.two_views(value), mask), mask
+
+
+@LOSSES.register("care")
+@of_structures
+def care(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of two views, see `views.care`; the label is how the second is turned."""
+    del batch, term
+    return views.care(views.two_views(value), label, mask), mask
+
+
+@LOSSES.register("sie")
+@of_structures
+def sie(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of two views, see `views.sie`; the label is how the second is turned."""
+    del batch
+    return views.sie(views.two_views(value), label, mask, term.irreps), mask
 
 
 def _pairs(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> Any:

@@ -25,7 +25,7 @@ from geojax.training.augment import augmenter
 from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
-from geojax.training.losses import DESCRIPTORS, Term, terms_from_table
+from geojax.training.losses import DESCRIPTORS, VIEWS, Term, terms_from_table
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
@@ -317,7 +317,7 @@ def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> t
         known = [np.asarray(v, np.float64) for v in values if v is not None]
         plain = output.scale == 1.0 and output.shift == 0.0
         skip = not plain or not known or output.relative_to or output.rotation
-        if skip or kinds.get(output.name) in ("cross-entropy", *DESCRIPTORS):
+        if skip or kinds.get(output.name) in ("cross-entropy", *DESCRIPTORS, *VIEWS):
             result.append(output)
         elif output.name == "energy":
             atoms = [len(s.graph.nodes["species"]) for s in train if s.labels.energy is not None]

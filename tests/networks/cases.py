@@ -143,6 +143,9 @@ ROITR = {"centres": (6, 3), "stride": 2, "neighbors": (4, 4, 3), "widths": (4, 6
 ROITR |= {"blocks": (1, 2, 1), "distance": 1.0, "irreps_out": "3x0e"}
 PARE = {"channels": (3, 4), "neighbors": 4, "kernels": 2, "width": 6, "centres": 4, "heads": 2}
 PARE |= {"stride": 2, "global_layers": 1, "distance": 1.0, "irreps_out": "2x0e+1o"}
+SPHERES = {"spheres": 3, "neighbors": 4, "widths": (4,), "embedding": 5, "head": (6,)}
+SPHERES |= {"irreps_out": "0e+1o", "scalars": ("radius",)}
+TUPLES = {"channels": 4, "layers": 1, "hidden": 5, "irreps_out": "1o+2x0e"}
 LEARNED = {"backbone": {"name": "dgcnn", **DGCNN}, "provider": "learned", "irreps_out": "0e+1o"}
 LEARNED["options"] = (("nearest", 4), ("cutoff", math.inf), ("channels", 4), ("layers", 1))
 # Networks of point clouds: they jump (nearest neighbours, maxima) and know no cutoff or elements.
@@ -156,6 +159,12 @@ CLOUDS: dict[str, dict[str, dict]] = {
     "eqmotion": {
         "": EQMOTION,
         "agents": {**EQMOTION, "categories": 3, "scalars": ("radius",)},
+    },
+    "geometric-algebra-attention": {
+        "": {**TUPLES, "mode": "full", "irreps_out": "1o+2x0e+1e", "scalars": ("radius",)},
+        "triples": {**TUPLES, "rank": 3, "readout": "graph"},
+        "achiral": {**TUPLES, "rank": 3, "chiral": False, "irreps_out": "1o+0e+1e+2x0o"}
+        | {"merge": "mean", "join": "mean"},
     },
     "locs": {
         "": TRAJECTORY,
@@ -181,11 +190,20 @@ CLOUDS: dict[str, dict[str, dict]] = {
         "": {"backbone": {"name": "pointnet", "widths": (6, 8), "head": ()}, "features": 5}
         | {"head": (7,), "irreps_out": "2x0e"},
     },
+    "spherical-neurons": {
+        "": SPHERES,
+        "points": {**SPHERES, "widths": (4, 5), "readout": "node", "vectors": ("normals",)},
+        "chiral": {**SPHERES, "cross": True, "scalars": ()},
+    },
     "spinnet": {
         "": SPINNET,
         "sampled": {**SPINNET, "keypoints": 8, "vectors": ("normals",), "begin": "axes"},
     },
     "symmetrized": {"learned": LEARNED},
+    "views": {
+        "": {"backbone": {"name": "pointnet", "widths": (6, 8), "head": ()}, "features": 5}
+        | {"head": (7,), "irreps_out": "2x0e+2x0e"},
+    },
     "vn-dgcnn": {
         "": VN_DGCNN,
         "points": {**VN_DGCNN, **VN_POINTS},

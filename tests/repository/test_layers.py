@@ -19,7 +19,7 @@ ROWS = (  # from the ground up
     ("networks",),
     ("potential",),
     ("model",),
-    ("training", "inference", "checks"),
+    ("training", "inference", "checks", "analysis"),
     ("zoo", "simulation"),
     ("config", "report", "view"),
     ("cli",),

@@ -17,7 +17,7 @@ import pytest
 
 import geojax
 from geojax.config import from_tables
-from geojax.datasets import from_files
+from geojax.datasets import DATASETS, from_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -101,7 +101,8 @@ def test_the_studies_have_no_unknown_key():
     for code in studies:
         table = tomllib.loads(code)
         from_tables({"name": "study"} | table)
-        assert table["data"].keys() <= signature(from_files).parameters.keys()
+        source = DATASETS[table["data"]["name"]] if "name" in table["data"] else from_files
+        assert table["data"].keys() <= {"name", *signature(source).parameters}
 
 
 def test_the_make_targets_exist():

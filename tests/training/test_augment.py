@@ -19,12 +19,12 @@ from geojax.training.augment import (
     Rotation,
     Scale,
     Thin,
-    Turning,
     augment,
     augmentations_from_tables,
     augmenter,
 )
 from geojax.training.loop import Options
+from geojax.training.turning import Turning
 from tests.training.test_step import assert_same_bits, run_of
 
 KEY = jax.random.key(4)
