@@ -53,7 +53,7 @@ def runs_of(study: str, table: Mapping[str, Any], only: Sequence[str] | None) ->
             continue
         for variant in product(*chosen.get("axes", [])):
             labels = [v for change in variant for v in change.get("data", {}).values()]
-            row = " ".join([network, *(str(v) for v in labels if not isinstance(v, bool))])
+            row = " ".join([network, *(str(v) for v in labels if isinstance(v, str | int))])
             tables = merged(base | {"network": table["networks"][network]}, budget, *variant)
             yield Run(row, tables | {"name": f"{study}-{row}".replace(" ", "-")})
 

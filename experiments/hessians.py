@@ -26,13 +26,14 @@ import jax
 import numpy as np
 from results import write
 
+from geojax.curvature import dense_hessian
 from geojax.datasets import Dataset, load
 from geojax.graphs import Properties, Structure, sample
 from geojax.inference import Predictor, vibrations
 from geojax.metrics import compare
 from geojax.model import Model
 from geojax.networks import HIP, NequIP
-from geojax.potential import Output, dense_hessian, predict_fn
+from geojax.potential import Output, predict_fn
 from geojax.training import Optimizer, Options, train
 
 CUTOFF = 6.0  # [Å], of the Hessian

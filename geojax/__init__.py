@@ -28,6 +28,7 @@ _HOME = {
     "export": "inference",
     "open_artifact": "inference",
     "refresh": "inference",
+    "elasticity": "inference",
     "vibrations": "inference",
     "certify": "checks",
     "load": "zoo",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from geojax.graphs import Structure as Structure
     from geojax.inference import Predictor as Predictor
     from geojax.inference import calculator as calculator
+    from geojax.inference import elasticity as elasticity
     from geojax.inference import export as export
     from geojax.inference import open_artifact as open_artifact
     from geojax.inference import predict as predict

@@ -34,9 +34,8 @@ from geojax.so3 import ROTATION_HEADS
 
 __all__ = [
     "Output",
-    "dense_hessian",
-    "hessian_vector_product",
     "predict_fn",
+    "strained",
     "with_derivatives",
 ]
 
@@ -169,7 +168,7 @@ def with_derivatives(
     def total(positions, strain, params, graph):
         graph = graph._replace(nodes={**graph.nodes, "positions": positions})
         if strain is not None:
-            graph = _strained(graph, strain)
+            graph = strained(graph, strain)
         node_energies, aux = energies(params, graph)
         return node_energies.sum(), (node_energies, aux)
 
@@ -202,7 +201,7 @@ def _per_graph(x: Float[Array, "node"], graph: Graph) -> Float[Array, "graph"]:
     return pool(x[:, None], graph)[:, 0]
 
 
-def _strained(graph: Graph, strain: Float[Array, "graph 3 3"]) -> Graph:
+def strained(graph: Graph, strain: Float[Array, "graph 3 3"]) -> Graph:
     """Positions and cells of each graph multiplied by 1 + (strain + strain.T) / 2."""
     deformation = jnp.eye(3, dtype=strain.dtype)[None] + (strain + jnp.swapaxes(strain, 1, 2)) / 2
     at_node = deformation[graph_of_nodes(graph)]
@@ -342,41 +341,3 @@ def _slices(network: Any, outputs: Sequence[Output]) -> dict[str, slice]:
         output.name: slice(first, last)
         for output, first, last in zip(outputs, ends, ends[1:], strict=False)
     }
-
-
-def hessian_vector_product(
-    predict: Callable[[Any, Graph], Properties],
-    params: Any,
-    graph: Graph,
-    vector: Float[Array, "node 3"],
-) -> Float[Array, "node 3"]:
-    """d²E/dr dr · v [eV/Å² times the unit of v], forward over reverse; no matrix is formed.
-
-    Args:
-        predict: from `predict_fn(..., forces=True)`.
-    """
-
-    def gradient(positions):
-        return -predict(
-            params, graph._replace(nodes={**graph.nodes, "positions": positions})
-        ).forces
-
-    return jax.jvp(gradient, (graph.nodes["positions"],), (vector,))[1]
-
-
-def dense_hessian(
-    predict: Callable[[Any, Graph], Properties],
-    params: Any,
-    graph: Graph,
-    *,
-    block: int = 32,
-) -> Float[Array, "node 3 node 3"]:
-    """All second derivatives [eV/Å²] of the sum of energies, `block` columns at a time.
-
-    Rows and columns of padding nodes are zero.
-    """
-    x = graph.nodes["positions"]
-    basis = jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape)
-    column = lambda v: hessian_vector_product(predict, params, graph, v)
-    columns = jax.lax.map(column, basis, batch_size=min(block, x.size))
-    return columns.reshape(*x.shape, *x.shape)

@@ -8,12 +8,7 @@ from e3nn_jax import IrrepsArray
 
 from geojax.arrays import safe_norm
 from geojax.graphs import Budget, Structure, edge_vectors, pad, sample, to_receivers
-from geojax.potential import (
-    Output,
-    dense_hessian,
-    hessian_vector_product,
-    predict_fn,
-)
+from geojax.potential import Output, predict_fn
 from geojax.so3 import from_6d, from_9d
 
 RNG = np.random.default_rng(0)
@@ -77,25 +72,6 @@ def test_stress_is_the_strain_derivative_per_volume(crystal):
             energies.append(predict(moved).energy[0])
         slope = (energies[0] - energies[1]) / 2e-5 / crystal.volume
         np.testing.assert_allclose(stress[i, j], slope, rtol=1e-6, atol=1e-9)
-
-
-def test_hessians_agree_with_differences_of_forces(crystal):
-    run = predict_fn(Springs(), [Output()], forces=True)
-    graph = graph_of(crystal)
-    dense = jax.jit(lambda g: dense_hessian(run, jnp.float64(2.0), g, block=7))(graph)
-    flat = dense.reshape(24, 24)
-    np.testing.assert_allclose(flat, flat.T, atol=1e-12)
-    direction = np.zeros((8, 3))
-    direction[:5] = RNG.normal(size=(5, 3))
-    product = hessian_vector_product(run, jnp.float64(2.0), graph, jnp.asarray(direction))
-    np.testing.assert_allclose(product.ravel(), flat @ direction.ravel(), atol=1e-11)
-    up, down = (
-        predict(
-            crystal.replace(positions=crystal.positions + s * direction[:5]), forces=True
-        ).forces
-        for s in (1e-5, -1e-5)
-    )
-    np.testing.assert_allclose(product, -(up - down) / 2e-5, rtol=1e-6, atol=1e-7)
 
 
 def test_an_isolated_atom_has_no_interaction_energy_whatever_the_shift():

@@ -2,8 +2,10 @@
 
 A pair is one `Structure`. Its node input `part` is 0 for points of the source and 1 for points of
 the target, which follow. `targets.rotation` R [3, 3] and `targets.translation` t [3] take the
-source to the target: x -> R x + t. The mean of all nodes is the origin, because batches are centred
-so (`graphs.sample`) and t depends on the origin; `info["centre"]` was taken away.
+source to the target: x -> R x + t; `node_targets.place` is where each point is in the frame of the
+target, the label of descriptors (`training.descriptors`). The mean of all nodes is the origin,
+because batches are centred so (`graphs.sample`) and t depends on the origin; `info["centre"]` was
+taken away.
 """
 
 from collections.abc import Mapping
@@ -64,13 +66,13 @@ def registration_pair(
     inputs = {name: np.concatenate([source.inputs[name], target.inputs[name]]) for name in common}
     inputs["part"] = np.repeat([0.0, 1.0], [len(source), len(target)])
     targets = {"rotation": rotation, "translation": translation + rotation @ centre - centre}
+    places = np.concatenate([source.positions @ rotation.T + translation, target.positions])
+    of_nodes = {"place": places - centre} | ({} if shared is None else {"shared": shared})
     return Structure(
         positions - centre,
         np.zeros(len(positions), np.int32),
         inputs=inputs,
-        properties=Properties(
-            targets=targets, node_targets={} if shared is None else {"shared": shared}
-        ),
+        properties=Properties(targets=targets, node_targets=of_nodes),
         info={**(info or {}), "centre": centre},
     )
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
+from geojax.inference.elasticity import Elasticity, elasticity
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
 from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
@@ -14,9 +15,11 @@ __all__ = [
     "Artifact",
     "BadArtifact",
     "Calculator",
+    "Elasticity",
     "Predictor",
     "Vibrations",
     "calculator",
+    "elasticity",
     "export",
     "lowest_vibrations",
     "open_artifact",

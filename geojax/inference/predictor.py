@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from geojax.assets import compile_cache
+from geojax.curvature import dense_hessian, hessian_vector_product, strain_derivatives
 from geojax.graphs import (
     Budget,
     Edges,
@@ -24,7 +25,7 @@ from geojax.graphs import (
     whole_hessian,
 )
 from geojax.model import Card, Model, check_elements, references
-from geojax.potential import Output, dense_hessian, hessian_vector_product, predict_fn
+from geojax.potential import Output, predict_fn
 
 __all__ = ["Engine", "Predictor", "engine_of", "predict"]
 
@@ -50,6 +51,8 @@ class Engine:
         rows: `(graph, slots) -> [node, slot, 3, 3]` of a batch, where the model predicts Hessians
             directly; else None.
         curvature: `(graph, [node, 3]) -> [node, 3]`, the Hessian of the energy times a vector.
+        strains: second derivatives by strain, and by strain and positions, of one structure; see
+            `strain_derivatives`.
     """
 
     card: Card
@@ -60,6 +63,7 @@ class Engine:
     hessian: Callable[[Graph], Any] | None = None
     rows: Callable[[Graph, int], Any] | None = None
     curvature: Callable[[Graph, Any], Any] | None = None
+    strains: Callable[[Graph], tuple[Any, Any]] | None = None
 
 
 def engine_of(thing: Any) -> Engine:
@@ -104,6 +108,7 @@ def engine_of(thing: Any) -> Engine:
         hessian=lambda graph: derived(dense_hessian)(graph),
         rows=(lambda graph, slots: rows_program(slots)(graph)) if direct else None,
         curvature=lambda graph, vector: derived(hessian_vector_product)(graph, vector),
+        strains=lambda graph: derived(strain_derivatives)(graph),
     )
 
 
@@ -256,10 +261,25 @@ class Predictor:
 
         return times
 
+    def strains(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+        """d²E/dη dη `[6, 6]` [eV] and d²E/du dη `[node, 3, 6]` [eV/Å]; see `strain_derivatives`.
+
+        Raises:
+            ValueError: an element that the model does not know, or an exported file.
+        """
+        check_elements(self.card, [structure])
+        if self.engine.strains is None:
+            raise ValueError(f"{NEEDS_MODEL}; use geojax.load")
+        graph = self.padded(self._samples([structure]))
+        with _precision(self.card.dtype):
+            found = self.engine.strains(graph)
+        whole, inner = (np.asarray(x, np.float64) for x in found)
+        return whole, inner[: len(structure)]
+
     def _hessians(self, samples: Sequence[Sample], graph: Graph) -> list[np.ndarray]:
         """`[node, 3, node, 3]` of each structure."""
         if self.engine.rows is None:
-            return [self._hessian(s) for s in samples]
+            return [self._derived_hessian(s) for s in samples]
         sizes = [int(s.graph.n_node[0]) for s in samples]
         rows = np.asarray(self.engine.rows(graph, grown(max(sizes), SLOTS)), np.float64)
         self._shapes.add(("hessian", rows.shape))
@@ -268,7 +288,17 @@ class Predictor:
             whole_hessian(rows[first:][:size]) for first, size in zip(ends, sizes, strict=False)
         ]
 
-    def _hessian(self, sample: Sample) -> np.ndarray:
+    def energy_hessian(self, structure: Structure) -> np.ndarray:
+        """`[node, 3, node, 3]` [eV/Å²] of the energy, also where the model predicts another one.
+
+        Raises:
+            ValueError: an element that the model does not know, or an exported file.
+        """
+        check_elements(self.card, [structure])
+        with _precision(self.card.dtype):
+            return self._derived_hessian(*self._samples([structure]))
+
+    def _derived_hessian(self, sample: Sample) -> np.ndarray:
         if self.engine.hessian is None:
             raise ValueError(f"{NEEDS_MODEL}; use geojax.load")
         n = int(sample.graph.n_node[0])

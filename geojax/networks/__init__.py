@@ -1,6 +1,7 @@
 """One file = one architecture, by name in `NETWORKS`."""
 
 from geojax.networks.allegro import Allegro
+from geojax.networks.assembly import Assembly
 from geojax.networks.canonicalizer import Canonicalizer
 from geojax.networks.cgenn import CGENN
 from geojax.networks.dgcnn import DGCNN
@@ -31,6 +32,7 @@ from geojax.networks.segnn import SEGNN
 from geojax.networks.siamese import Siamese
 from geojax.networks.spherical_neurons import SphericalNeuronNetwork
 from geojax.networks.spinnet import SpinNet
+from geojax.networks.steerable_transformer import SteerableTransformer
 from geojax.networks.symmetrized import Symmetrized
 from geojax.networks.tensornet import TensorNet
 from geojax.networks.tfn import TFN
@@ -40,6 +42,7 @@ from geojax.networks.vn_pointnet import VNPointNet
 
 __all__ = [
     "Allegro",
+    "Assembly",
     "CGENN",
     "Canonicalizer",
     "DGCNN",
@@ -71,6 +74,7 @@ __all__ = [
     "Siamese",
     "SphericalNeuronNetwork",
     "SpinNet",
+    "SteerableTransformer",
     "Symmetrized",
     "TFN",
     "TensorNet",

@@ -87,7 +87,7 @@ class SteerableAttention(nn.Module):
 
         found = {}
         for i, value in kernel(values, "value").items():
-            own = _by_channel(weights, value.shape[-1])
+            own = by_channel(weights, value.shape[-1])
             z = to_receivers(value * own[:, None, :], graph)
             found[i] = jnp.concatenate([z, x[i]], -1) if i in x else z
         if self.attentive:
@@ -123,7 +123,7 @@ def agreement(query: Blocks, key: Blocks, heads: int, graph: Graph) -> Float[Arr
     return sum(parts[1:], parts[0]) / sqrt(width)
 
 
-def _by_channel(weights: Float[Array, "edge heads"], channels: int) -> Float[Array, "edge channel"]:
+def by_channel(weights: Float[Array, "edge heads"], channels: int) -> Float[Array, "edge channel"]:
     """The weight of each channel's head."""
     edges, heads = weights.shape
     wide = jnp.broadcast_to(weights[..., None], (edges, heads, channels // heads))

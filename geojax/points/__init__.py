@@ -10,9 +10,26 @@ from geojax.points.matching import (
     mutual_nearest,
     mutual_top_k,
 )
-from geojax.points.moments import has_full_rank, ume_distance, ume_moments, ume_pose, ume_spread
+from geojax.points.moments import (
+    has_full_rank,
+    ume_distance,
+    ume_distances,
+    ume_moments,
+    ume_pose,
+    ume_spread,
+)
 from geojax.points.normals import Normals, estimate_normals, orient, plane
 from geojax.points.pairs import angle, darboux_features, darboux_frame, point_pair_features
+from geojax.points.patch_matching import (
+    Patches,
+    feature_scores,
+    local_to_global,
+    match_patches,
+    match_superpoints,
+    patch_mean,
+    patches,
+    register_by_patches,
+)
 from geojax.points.pose_metrics import (
     correspondence_rmse,
     feature_matching_recall,
@@ -46,17 +63,25 @@ from geojax.points.registration import (
 from geojax.points.sampling import Subset, Voxels, farthest_points, voxel_mean, voxels
 from geojax.points.search import Neighbors, gather, in_chunks, interpolate, nearest, within
 from geojax.points.surface import cycle, surface_features
+from geojax.points.ume import (
+    ball_moments,
+    feature_correlation,
+    register_by_moments,
+    split_signs,
+)
 
 __all__ = [
     "LOG_ZERO",
     "Matches",
     "Neighbors",
     "Normals",
+    "Patches",
     "Pose",
     "Registration",
     "Subset",
     "Voxels",
     "angle",
+    "ball_moments",
     "best_matches",
     "compose",
     "correspondence_rmse",
@@ -66,8 +91,10 @@ __all__ = [
     "dual_softmax",
     "estimate_normals",
     "farthest_points",
+    "feature_correlation",
     "feature_matching_recall",
     "feature_residuals",
+    "feature_scores",
     "find_inliers",
     "fit_pose",
     "fit_rotation",
@@ -82,25 +109,34 @@ __all__ = [
     "inlier_ratio",
     "interpolate",
     "inverse",
+    "local_to_global",
     "log_sinkhorn",
+    "match_patches",
+    "match_superpoints",
     "move",
     "mutual_nearest",
     "mutual_top_k",
     "nearest",
     "orient",
     "overlap",
+    "patch_mean",
+    "patches",
     "plane",
     "point_pair_features",
     "poses_from_features",
     "ransac",
     "refine",
     "register_by_features",
+    "register_by_moments",
+    "register_by_patches",
     "registration_recall",
     "rotation_error",
     "select_pose",
+    "split_signs",
     "surface_features",
     "translation_error",
     "ume_distance",
+    "ume_distances",
     "ume_moments",
     "ume_pose",
     "ume_spread",

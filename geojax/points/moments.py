@@ -20,7 +20,14 @@ from jaxtyping import Array, Bool, Float
 from geojax.arrays import safe_divide, safe_norm, unit
 from geojax.points.procrustes import Pose, fit_rotation
 
-__all__ = ["has_full_rank", "ume_distance", "ume_moments", "ume_pose", "ume_spread"]
+__all__ = [
+    "has_full_rank",
+    "ume_distance",
+    "ume_distances",
+    "ume_moments",
+    "ume_pose",
+    "ume_spread",
+]
 
 
 def ume_moments(
@@ -64,6 +71,15 @@ def ume_distance(
     bases = _basis(jnp.stack([one, two]))
     outside = _reject(bases, bases[::-1])
     return safe_norm(jnp.moveaxis(outside, 0, -1).reshape(*one.shape[:-2], -1)) / 2**0.5
+
+
+def ume_distances(
+    one: Float[Array, "*n row channel 4"], two: Float[Array, "*n column channel 4"]
+) -> Float[Array, "*n row column"]:
+    """`ume_distance` of all pairs; each basis is made once, row x column x channel x 8 are held."""
+    left, right = _basis(one)[..., :, None, :, :], _basis(two)[..., None, :, :, :]
+    outside = jnp.concatenate([_reject(left, right), _reject(right, left)], -1)
+    return safe_norm(outside.reshape(*outside.shape[:-2], -1)) / 2**0.5
 
 
 def ume_pose(source: Float[Array, "*n channel 4"], target: Float[Array, "*n channel 4"]) -> Pose:

@@ -5,7 +5,8 @@ average right: the mean is formed once, over everything that is known in the who
 
 The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. Some losses
 look at whole structures instead (`of_structures`): "eigenpairs" at Hessians, those of
-`training.descriptors` at all pairs of points, those of `training.views` at two views of each.
+`training.descriptors` at all pairs of points, those of `training.assignment` at two clouds, those
+of `training.views` at two views of each.
 """
 
 import math
@@ -23,14 +24,14 @@ from geojax.arrays import safe_norm
 from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
 from geojax.metrics import entries
 from geojax.registry import Registry, did_you_mean
-from geojax.training import descriptors, views
+from geojax.training import assignment, descriptors, views
 
 __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 
 T = TypeVar("T", bound=Callable)
 Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
-DESCRIPTORS = ("circle", "info-nce", "directions")
+DESCRIPTORS = ("circle", "info-nce", "directions", "sinkhorn", "ume")
 VIEWS = ("contrastive", "vicreg", "care", "sie")
 FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
 
@@ -48,6 +49,8 @@ class Term:
         pairs: how many of the lowest eigenpairs "eigenpairs" compares.
         radius: of descriptors: points so near are the same place, in the unit of the positions.
         far: of descriptors: points farther apart than this are not; twice the radius by default.
+        dustbin: of "sinkhorn": the score of a point that stays alone.
+        ball: of "ume": the radius of balls; six times `radius` by default.
         irreps: of one embedding, for "sie".
     """
 
@@ -59,6 +62,8 @@ class Term:
     pairs: int = 8
     radius: float = 0.05
     far: float | None = None
+    dustbin: float = 1.0
+    ball: float | None = None
     irreps: str = ""
 
     def __post_init__(self):
@@ -71,6 +76,8 @@ class Term:
                 f"{self.kind} compares descriptors of points, node_targets, and 0 < radius <= far; "
                 f"got {self.property!r}, radius={self.radius}, far={self.far}"
             )
+        if self.ball is not None and not self.ball > 0:
+            raise ValueError(f"a ball has a positive radius; got ball={self.ball}")
         if self.kind in VIEWS and not (
             self.property.startswith("targets.") and bool(self.irreps) == (self.kind == "sie")
         ):
@@ -192,6 +199,25 @@ def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term
     return descriptors.hinge(_pairs(turned, label, mask, batch, term))
 
 
+@LOSSES.register("sinkhorn")
+@of_structures
+def sinkhorn(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors, see `assignment.sinkhorn`; the label is where each point belongs."""
+    radius, far = term.radius, _far(term)
+    return assignment.sinkhorn(
+        value, label, mask, batch, radius=radius, far=far, dustbin=term.dustbin
+    )
+
+
+@LOSSES.register("ume")
+@of_structures
+def ume(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors, see `assignment.ume`; the label is where each point belongs."""
+    radius, far = term.radius, _far(term)
+    ball = 6 * radius if term.ball is None else term.ball
+    return assignment.ume(value, label, mask, batch, radius=radius, far=far, ball=ball)
+
+
 @LOSSES.register("contrastive")
 @of_structures
 def contrastive(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
@@ -225,8 +251,11 @@ def sie(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tu
 
 
 def _pairs(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> Any:
-    far = 2 * term.radius if term.far is None else term.far
-    return descriptors.pairs_of(value, label, mask, batch, radius=term.radius, far=far)
+    return descriptors.pairs_of(value, label, mask, batch, radius=term.radius, far=_far(term))
+
+
+def _far(term: Term) -> float:
+    return 2 * term.radius if term.far is None else term.far
 
 
 def _components(x: Float[Array, "row *d"]) -> Float[Array, "row"]:

@@ -7,8 +7,9 @@ import pytest
 from geojax.checks.context import Context
 from geojax.checks.examples import generated
 from geojax.checks.programs import Programs, round_up, sizes
+from geojax.curvature import hessian_vector_product
 from geojax.graphs import Sample, pad, sample
-from geojax.potential import hessian_vector_product, predict_fn
+from geojax.potential import predict_fn
 from tests.checks.potentials import ELEMENTS, Good, model
 
 STRUCTURES = list(generated(ELEMENTS, 4.0, seed=1).values())

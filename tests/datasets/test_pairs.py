@@ -38,6 +38,9 @@ def test_the_same_cloud_moved_is_matched_exactly():
     assert np.abs(pair.positions.mean(0)).max() < 1e-13
     assert np.allclose(pair.info["centre"] + source.positions, cloud.positions, atol=1e-12)
     assert pair.inputs["part"].tolist() == [0] * 30 + [1] * 30
+    places = pair.properties.node_targets["place"]
+    assert np.abs(places[:30] - target.positions).max() < 1e-12
+    assert np.abs(places[30:] - target.positions).max() < 1e-12
 
 
 def test_the_pose_holds_for_what_a_network_reads():

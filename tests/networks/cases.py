@@ -9,6 +9,7 @@ ESEN = {"channels": 4, "lmax": 2, "m_max": 1, "layers": 1, "hidden": 4, "edge_ch
 ESCN = {**ESEN, "lmax": 1, "chiral": False}
 EQUIFORMER = {**ESCN, "heads": 2, "alpha_channels": 4, "value_channels": 2, "ffn_channels": 4}
 STEERABLE = {"channels": 4, "lmax": 1, "layers": 2, "radial_width": 6}
+TRANSFORMER = {**STEERABLE, "layers": 1, "heads": 2, "factor": 2}
 SE3T = {**STEERABLE, "layers": 1, "heads": 2, "divide": 2}
 ITERATIVE = {**STEERABLE, "layers": 1, "iterations": 2}
 MULTIVECTORS = {"channels": 3, "layers": 1, "blocks": 1}
@@ -68,6 +69,10 @@ CASES: dict[str, dict[str, dict]] = {
     "se3-transformer": {"": SE3T},
     "painn": {"": VECTORS},
     "segnn": {"": {"channels": 3, "layers": 1}},
+    "steerable-transformer": {
+        "": TRANSFORMER,
+        "chiral": {**TRANSFORMER, "lmax": 2, "chiral": True},
+    },
     "symmetrized": {
         "": FRAMES,
         "pca": {**FRAMES, "provider": "pca", "options": ()},
@@ -93,6 +98,7 @@ TENSORS = {
     "ponita": {"irreps_out": "1o+2x0e+2e"},
     "se3-transformer": {"irreps_out": "1o+2x0e+2e", "lmax": 2, "relative": "add"},
     "painn": {"irreps_out": "1o+2x0e"},
+    "steerable-transformer": {"irreps_out": "1o+2x0e+2e", "lmax": 2},
     "segnn": {"irreps_out": "1o+2x0e+2e"},
     "symmetrized": {"irreps_out": "1o+2x0e+2e"},
     "tensornet": {"irreps_out": "1o+2x0e+2e"},
@@ -107,6 +113,7 @@ NOT_ZERO_ALONE = {"equiformer-v2", "escn", "esen", "egnn", "tfn", "se3-transform
     "glgenn",
     "painn",
     "segnn",
+    "steerable-transformer",
     "symmetrized",
     "tensornet",
     "icomformer",
@@ -123,7 +130,7 @@ APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
 SPREAD = {"iterative-se3-transformer": 0.5}
 # They take longest to trace.
 DEAR = {"allegro", "iterative-se3-transformer", "symmetrized"}
-DEAR |= {"pare-net", "risurconv", "roitr", "spinnet"}
+DEAR |= {"steerable-transformer", "pare-net", "risurconv", "roitr", "spinnet"}
 
 DGCNN = {"neighbors": 4, "widths": (6, 8), "embedding": 10, "head": (6,)}
 VN_DGCNN = {"neighbors": 4, "widths": (4, 5), "embedding": 6, "head": (6,), "scalars": ("radius",)}
@@ -148,10 +155,16 @@ SPHERES |= {"irreps_out": "0e+1o", "scalars": ("radius",)}
 TUPLES = {"channels": 4, "layers": 1, "hidden": 5, "irreps_out": "1o+2x0e"}
 LEARNED = {"backbone": {"name": "dgcnn", **DGCNN}, "provider": "learned", "irreps_out": "0e+1o"}
 LEARNED["options"] = (("nearest", 4), ("cutoff", math.inf), ("channels", 4), ("layers", 1))
+PIECE = {"name": "vn-dgcnn", "neighbors": 4, "widths": (4,), "embedding": 6}
+ASSEMBLY = {"backbone": PIECE, "parts": 3, "channels": 5, "rank": 2, "width": 6}
 # Networks of point clouds: they jump (nearest neighbours, maxima) and know no cutoff or elements.
 # Each variant is tried on clouds with the inputs `normals` and `velocity` (vectors), `history`
 # (several vectors) and `radius` (a scalar).
 CLOUDS: dict[str, dict[str, dict]] = {
+    "assembly": {
+        "": ASSEMBLY,
+        "svd": {**ASSEMBLY, "rotation": "svd", "parts": 2},
+    },
     "dgcnn": {
         "": DGCNN,
         "points": {**DGCNN, "readout": "node", "vectors": ("normals",), "scalars": ("radius",)},

@@ -7,7 +7,14 @@ import pytest
 from scipy.linalg import subspace_angles
 from scipy.spatial.transform import Rotation
 
-from geojax.points.moments import has_full_rank, ume_distance, ume_moments, ume_pose, ume_spread
+from geojax.points.moments import (
+    has_full_rank,
+    ume_distance,
+    ume_distances,
+    ume_moments,
+    ume_pose,
+    ume_spread,
+)
 
 CHANNELS, POINTS = 8, 11
 
@@ -64,6 +71,19 @@ def test_distance_is_that_of_the_projectors(cloud):
     np.testing.assert_allclose(expected, np.sqrt(np.sum(np.sin(angles) ** 2)), atol=1e-12)
     # Spaces with nothing in common are two apart, the most there is.
     np.testing.assert_allclose(distances[3], 2, atol=1e-15)
+
+
+def test_distances_of_all_pairs(cloud):
+    """Each is that of the pair; derivatives are finite for spaces that coincide, and for none."""
+    one, two, *_ = everything(*cloud)
+    rows = jnp.concatenate([one, jnp.zeros_like(one[:1])])
+    both = jax.jit(jax.value_and_grad(lambda x, y: jnp.sum(ume_distances(x, y))))
+    found = jax.jit(ume_distances)(rows, two)
+    single = jax.jit(ume_distance)
+    pairs = [[single(x, y) for y in two] for x in one]
+    np.testing.assert_allclose(found[:2], pairs, atol=1e-12)
+    np.testing.assert_allclose(found[2], 2**0.5, atol=1e-12)  # no space, against one of rank four
+    assert np.isfinite(both(rows, two)[1]).all()
 
 
 def test_padding_and_order_do_not_matter(cloud):

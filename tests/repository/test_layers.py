@@ -18,7 +18,7 @@ ROWS = (  # from the ground up
     ("nn", "symmetrize", "datasets", "metrics"),
     ("networks",),
     ("potential",),
-    ("model",),
+    ("curvature", "model"),
     ("training", "inference", "checks", "analysis"),
     ("zoo", "simulation"),
     ("config", "report", "view"),

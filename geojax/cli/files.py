@@ -1,0 +1,72 @@
+"""What is in files, in this installation and on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geojax.cli.command import DataArg, Index, Inputs, app, console, named, say, show
+
+__all__ = ["data", "doctor", "list_", "view"]
+
+
+@app.command()
+def data(
+    source: DataArg,
+):
+    """What is in a data set or file: counts, elements, labels found, used and ignored."""
+    from geojax.datasets import inspect_data
+
+    show(inspect_data(source))
+
+
+@app.command()
+def view(
+    source: DataArg,
+    to: Annotated[Path, typer.Option(help="an HTML page to write")] = Path("view.html"),
+    color: Annotated[str | None, typer.Option(help="label, normals, error, an input, …")] = None,
+    second: Annotated[Path | None, typer.Option(help="the target of a registration")] = None,
+    pose: Annotated[Path | None, typer.Option(help="of the first, in JSON or npy")] = None,
+    points: Annotated[int | None, typer.Option(help="sampled on a mesh")] = None,
+    split: Annotated[str, typer.Option(help="of a data set")] = "train",
+    index: Index = 0,
+    inputs: Inputs = None,
+):
+    """A page to look at a structure, or at a registration before and after."""
+    from geojax.view import view as write
+
+    clouds = {"second": second, "pose": pose, "points": points}
+    choice = {"color": color, "split": split, "index": index, "inputs": named(inputs)}
+    say(f"page: {write(source, to, **clouds, **choice)}")
+
+
+@app.command()
+def doctor():
+    """Versions, devices, and whether this jax computes right numbers."""
+    from geojax.checks.doctor import report
+
+    sound = report(console())
+    raise typer.Exit(0 if sound else 1)
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="networks, products, datasets, …")] = None,
+):
+    """The names that can be used: networks, products, datasets, models, losses, optimizers."""
+    from geojax import datasets, networks, products, training, zoo
+    from geojax.registry import did_you_mean
+
+    tables = {
+        "networks": networks.NETWORKS,
+        "products": products.PRODUCTS,
+        "datasets": datasets.DATASETS,
+        "models": zoo.names(),
+        "losses": training.LOSSES,
+        "optimizers": training.OPTIMIZERS,
+        "schedules": training.SCHEDULES,
+    }
+    if kind is not None and kind not in tables:
+        raise KeyError(f"there is no list of {kind!r}; {did_you_mean(kind, tables)}")
+    for name in [kind] if kind else tables:
+        print(f"{name}: {' '.join(sorted(tables[name]))}")

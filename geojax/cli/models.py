@@ -1,0 +1,138 @@
+"""Models: trained, measured, predicting, exported, certified, shown."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geojax.cli.command import (
+    DataArg,
+    Inputs,
+    Json,
+    ModelArg,
+    app,
+    console,
+    named,
+    say,
+    show,
+    show_errors,
+    show_results,
+    write_json,
+)
+
+__all__ = ["certify", "evaluate", "export", "inspect", "predict", "train"]
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help="a TOML file, see experiments/")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="table.key=value …")] = None,
+    folder: Annotated[Path | None, typer.Option(help="of the run; default runs/<name>")] = None,
+    to_json: Json = None,
+):
+    """Train as an experiment says, test, and save the model. The same command resumes."""
+    from geojax import zoo
+    from geojax.config import read, run
+
+    study = read(experiment, overrides or [])
+    where = folder or Path("runs") / study.name
+    model, results = run(study, where, console())
+    zoo.save(model, where / "model")
+    show_results(results)
+    write_json(to_json, results)
+    say(f"model saved in {where / 'model'}")
+
+
+@app.command()
+def evaluate(
+    model: ModelArg,
+    data: DataArg,
+    split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "test",
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """Errors of a model on labelled structures, beside a baseline that looks at no geometry."""
+    from geojax.config import evaluate as errors_of
+    from geojax.datasets import structures_of
+    from geojax.metrics import constant_baseline
+    from geojax.zoo import load
+
+    structures, train_set = structures_of(data, split, named(inputs))
+    errors = errors_of(load(model), structures)
+    show_errors(f"{model} on {data}", errors, constant_baseline(train_set, structures))
+    write_json(to_json, {"model": model, "data": data, "split": split, "errors": errors})
+
+
+@app.command()
+def predict(
+    model: ModelArg,
+    structures: Annotated[Path, typer.Argument(help="a file of structures")],
+    output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
+    properties: Annotated[
+        str | None, typer.Option(help="such as energy,forces,stress; default: what was trained")
+    ] = None,
+    inputs: Inputs = None,
+):
+    """Write predictions as geojax_energy, geojax_forces, …; labels that are there stay."""
+    from geojax.datasets import formats
+    from geojax.inference import predict as run
+    from geojax.zoo import load
+
+    found = formats.read(structures, inputs=named(inputs)).structures
+    wanted = None if properties is None else tuple(properties.split(","))
+    formats.write(output, found, run(load(model), found, wanted))
+    say(f"{len(found)} structures written to {output}")
+
+
+@app.command()
+def export(
+    model: ModelArg,
+    output: Annotated[Path, typer.Argument(help="a .geojax file to write")],
+    platforms: Annotated[str, typer.Option(help="separated by commas")] = "cpu,cuda,tpu",
+):
+    """Write one file that runs on cpu, cuda and tpu without the model's code.
+
+    Of a .geojax file: write it again with programs of this jax.
+    """
+    from geojax.inference import export as write
+    from geojax.inference import refresh
+    from geojax.zoo import load
+
+    names = tuple(platforms.split(","))
+    if model.endswith(".geojax"):
+        refresh(model, output, platforms=names)
+    else:
+        write(load(model), output, platforms=names)
+    say(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def certify(
+    model: ModelArg,
+    save: Annotated[bool, typer.Option(help="store the certificate in the model folder")] = False,
+    to_json: Json = None,
+):
+    """Measure a model's symmetry and physics. Exit code 1 if a check does not pass."""
+    from geojax import zoo
+    from geojax.checks import certify as measure
+
+    if save and not (Path(model) / "model.toml").exists():
+        raise ValueError(f"--save writes into the folder of a model; {model!r} is none")
+    found = zoo.load(model)
+    certificate = measure(found)
+    show(certificate.table())
+    write_json(to_json, certificate.record())
+    if save:
+        zoo.save(found.replace_card(certificate=certificate.record()), Path(model))
+    raise typer.Exit(0 if certificate.passed else 1)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="a model, a .geojax file, or the folder of a run")],
+):
+    """What is in a model, an artifact or a run: card, plan, certificate, last figures."""
+    from geojax.zoo import describe
+
+    for part in describe(path):
+        show(part)

@@ -1,0 +1,57 @@
+"""Dynamics, minima, vibrations, phonons and elastic constants, from files to files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geojax import zoo
+from geojax.datasets import formats
+from geojax.graphs import Structure
+from tests.cli.conftest import run
+from tests.inference.conftest import crystal, molecule
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory, untrained) -> dict[str, Path]:
+    """A model's folder, a molecule and a crystal of its elements."""
+    folder = tmp_path_factory.mktemp("simulation")
+    zoo.save(untrained, folder / "model")
+    formats.write(folder / "molecule.xyz", [molecule()])
+    formats.write(folder / "crystal.xyz", [crystal()])
+    return {name: folder / name for name in ("model", "molecule.xyz", "crystal.xyz")}
+
+
+def test_dynamics_go_on(paths, tmp_path):
+    figures = tmp_path / "md.json"
+    command = ["md", str(paths["model"]), str(paths["molecule.xyz"]), "--folder", str(tmp_path)]
+    command += ["--start", "100", "--every", "2", "--timestep", "0.1", "--json", str(figures)]
+    assert run(*command, "--steps", "4")[0] == 0
+    assert run(*command, "--steps", "8")[0] == 0
+    assert all(np.isfinite(list(json.loads(figures.read_text()).values())))
+
+
+def test_a_minimum_that_is_not_reached_is_exit_code_1(paths, tmp_path):
+    to = tmp_path / "relaxed.xyz"
+    command = ["relax", str(paths["model"]), str(paths["molecule.xyz"]), str(to)]
+    assert run(*command, "--steps", "1", "--force", "1e-9")[0] == 1
+    assert isinstance(formats.read(to).structures[0], Structure)
+
+
+def test_vibrations_and_elastic_constants(paths, tmp_path):
+    for command, name, size in [("vibrations", "molecule.xyz", 9), ("elastic", "crystal.xyz", 6)]:
+        figures = tmp_path / f"{command}.json"
+        code, text = run(command, str(paths["model"]), str(paths[name]), "--json", str(figures))
+        found = json.loads(figures.read_text())
+        rows = found.get("stiffness [GPa]", found.get("frequencies [cm⁻¹]"))
+        assert code == 0 and "largest force" in text and len(rows) == size
+
+
+def test_phonons(paths, tmp_path):
+    figures = tmp_path / "phonons.json"
+    command = ["phonons", str(paths["model"]), str(paths["crystal.xyz"]), "--json", str(figures)]
+    command += ["--supercell", "1,1,1", "--mesh", "2,2,2", "--folder", str(tmp_path)]
+    code, text = run(*command)
+    assert code == 0 and "acoustic error" in text and (tmp_path / "phonons.png").exists()
+    assert len(json.loads(figures.read_text())["bands [THz]"][0]) == 12
