@@ -24,7 +24,9 @@ _HOME = {
     "train": "training",
     "predict": "inference",
     "Predictor": "inference",
+    "Ensemble": "inference",
     "calculator": "inference",
+    "calibrate": "inference",
     "export": "inference",
     "open_artifact": "inference",
     "refresh": "inference",
@@ -61,8 +63,10 @@ if TYPE_CHECKING:
     from geojax.checks import certify as certify
     from geojax.graphs import Properties as Properties
     from geojax.graphs import Structure as Structure
+    from geojax.inference import Ensemble as Ensemble
     from geojax.inference import Predictor as Predictor
     from geojax.inference import calculator as calculator
+    from geojax.inference import calibrate as calibrate
     from geojax.inference import elasticity as elasticity
     from geojax.inference import export as export
     from geojax.inference import open_artifact as open_artifact

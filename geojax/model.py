@@ -28,6 +28,8 @@ class Card:
         training: how: the experiment's tables, steps, seconds, versions, device.
         metrics: what was measured on which split, with units.
         certificate: what was measured of symmetry and physics (see `checks.certificate`).
+        calibration: of an ensemble, by property: the factor of its standard deviations and what was
+            measured (see `inference.calibration`).
     """
 
     name: str = "model"
@@ -43,6 +45,7 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

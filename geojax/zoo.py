@@ -1,4 +1,7 @@
-"""Models as folders: `README.md` (the card), `model.toml`, `weights.safetensors`."""
+"""Models as folders: `README.md` (the card), `model.toml`, `weights.safetensors`.
+
+An ensemble is a folder of such folders, `0`, `1`, …, with `README.md` and `ensemble.toml`.
+"""
 
 import hashlib
 import json
@@ -19,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from geojax.assets import folder
 from geojax.elements import symbol
 from geojax.graphs import Budget, Structure, pad, sample
+from geojax.inference import Ensemble
 from geojax.inference.artifact import card_of, open_artifact
 from geojax.inference.export import flat_params, nested_params
 from geojax.metrics import in_words
@@ -29,7 +33,7 @@ from geojax.registry import did_you_mean
 
 __all__ = ["describe", "load", "names", "save"]
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, MODEL, ENSEMBLE = "weights.safetensors", "model.toml", "ensemble.toml"
 
 
 def names() -> list[str]:
@@ -38,23 +42,26 @@ def names() -> list[str]:
 
 
 def load(name: str | Path) -> Any:
-    """A model by its name, by its folder, or an artifact by its `.geojax` file.
+    """A model by its name, a model or an ensemble by its folder, or an artifact by its file.
 
     Raises:
         KeyError: there is no model of that name.
-        ValueError: the weights are damaged or do not fit the network; every mismatch is named.
+        ValueError: the weights are damaged or do not fit the network; every mismatch is named. A
+            member of an ensemble is not the one that was saved.
     """
     path = Path(name)
     if path.suffix == ".geojax":
         return open_artifact(path)
-    if not (path / "model.toml").exists():
+    if (path / ENSEMBLE).exists():
+        return _load_ensemble(path)
+    if not (path / MODEL).exists():
         if str(name) not in names():
             raise KeyError(
                 f"a model has a name, a folder or a .geojax file; there is no {str(name)!r}; "
                 f"{did_you_mean(str(name), names())}"
             )
         path = folder("models") / str(name)
-    table = tomllib.loads((path / "model.toml").read_text())
+    table = tomllib.loads((path / MODEL).read_text())
     data = (path / WEIGHTS).read_bytes()
     if hashlib.sha256(data).hexdigest() != table["weights_sha256"]:
         raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in model.toml")
@@ -65,18 +72,61 @@ def load(name: str | Path) -> Any:
     return Model(network, params, card)
 
 
-def save(model: Model, where: str | Path) -> Path:
-    """Write the folder of a model; what was there of these three files is replaced."""
+def _load_ensemble(path: Path) -> Ensemble:
+    table = tomllib.loads((path / ENSEMBLE).read_text())
+    models = []
+    for number, digest in enumerate(table["weights_sha256"]):
+        models.append(load(path / str(number)))
+        if hashlib.sha256((path / str(number) / WEIGHTS).read_bytes()).hexdigest() != digest:
+            raise ValueError(
+                f"{path / str(number)} is another model than the member that {path / ENSEMBLE} "
+                "names by its SHA-256; put the right one there, or save the ensemble again"
+            )
+    return Ensemble(models, card_of(table["card"]))
+
+
+def save(model: Model | Ensemble, where: str | Path) -> Path:
+    """Write the folder of a model or an ensemble; what was there of its files is replaced.
+
+    Raises:
+        ValueError: a model's folder cannot be an ensemble's, nor the other way around.
+    """
     where = Path(where)
+    other = where / (MODEL if isinstance(model, Ensemble) else ENSEMBLE)
+    if other.exists():
+        raise ValueError(
+            f"a folder holds one model or one ensemble; {other} is there and a "
+            f"{type(model).__name__} was to be saved; choose another folder"
+        )
     where.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, Ensemble):
+        return _save_ensemble(model, where)
     save_file(flat_params(model.params, model.card.dtype), where / WEIGHTS)
-    digest = hashlib.sha256((where / WEIGHTS).read_bytes()).hexdigest()
-    card = asdict(model.card) | {"E0s": {str(z): e for z, e in model.card.E0s.items()}}
-    card = json.loads(json.dumps(card, default=_plain))
-    table = {"weights_sha256": digest, "network": to_table(model.network), "card": card}
-    (where / "model.toml").write_text(to_toml(table))
-    (where / "README.md").write_text(_readme(model))
+    table = {
+        "weights_sha256": hashlib.sha256((where / WEIGHTS).read_bytes()).hexdigest(),
+        "network": to_table(model.network),
+        "card": _card_table(model.card),
+    }
+    (where / MODEL).write_text(to_toml(table))
+    (where / "README.md").write_text(_readme(model.card))
     return where
+
+
+def _save_ensemble(ensemble: Ensemble, where: Path) -> Path:
+    digests = []
+    for number, model in enumerate(ensemble.models):
+        member = save(model, where / str(number))
+        digests.append(hashlib.sha256((member / WEIGHTS).read_bytes()).hexdigest())
+    table = {"weights_sha256": digests, "card": _card_table(ensemble.card)}
+    (where / ENSEMBLE).write_text(to_toml(table))
+    (where / "README.md").write_text(_readme(ensemble.card, f"{len(ensemble)} members"))
+    return where
+
+
+def _card_table(card: Card) -> dict[str, Any]:
+    """The card in plain values; see `card_of`."""
+    table = asdict(card) | {"E0s": {str(z): e for z, e in card.E0s.items()}}
+    return json.loads(json.dumps(table, default=_plain))
 
 
 def describe(path: str) -> list[Any]:
@@ -89,12 +139,18 @@ def describe(path: str) -> list[Any]:
     if (place / "plan.json").exists():
         return _describe_run(place)
     thing = load(path)
-    network = to_table(thing.network) if isinstance(thing, Model) else thing.network
-    facts = {} if isinstance(thing, Model) else {k: thing.facts[k] for k in ("date", "versions")}
-    card = thing.card
+    card, network, facts = thing.card, thing.network, {}
+    if isinstance(thing, Model | Ensemble):
+        network = to_table(network)
+    else:
+        facts = {key: thing.facts[key] for key in ("date", "versions")}
+    if isinstance(thing, Ensemble):
+        facts = {"members": len(thing)}
     parts: list[Any] = [_table(card.name, _card_rows(card) | facts), _table("network", network)]
     if card.metrics:
         parts.append(_table("errors", in_words(card.metrics)))
+    if card.calibration:
+        parts.append(_table("calibration", calibration_in_words(card.calibration)))
     if card.certificate:
         checks = card.certificate["checks"]
         failed = [c["name"] for c in checks if not c["passed"]]
@@ -195,14 +251,28 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a card holds plain values; got {type(value).__name__}")
 
 
-def _readme(model: Model) -> str:
+def calibration_in_words(calibration: Mapping[str, Any]) -> dict[str, str]:
+    """What a calibration (see `inference.calibration`) did to each property."""
+    words = {}
+    for name, row in calibration.items():
+        nll, area = ("{:.3g} to {:.3g}".format(*row[key]) for key in ("nll", "area"))
+        words[name] = (
+            f"deviations times {row['factor']:.4g}, from {row['count']} labels: mean negative "
+            f"log-likelihood {nll}, miscalibration area {area}"
+        )
+    return words
+
+
+def _readme(card: Card, *more: str) -> str:
     """The card for people."""
-    card = model.card
-    lines = [f"# {card.name}", "", card.description, ""]
+    lines = [f"# {card.name}", "", card.description, "", *(f"- {line}" for line in more)]
     rows = {name: value for name, value in _card_rows(card).items() if value}
     lines += [f"- {name}: {value}" for name, value in rows.items() if name != "description"]
     lines += ["", "| error | value |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in in_words(card.metrics).items()]
+    if card.calibration:
+        words = calibration_in_words(card.calibration)
+        lines += ["", *(f"- calibration, {name}: {text}" for name, text in words.items())]
     if card.certificate:
         lines += ["", "| check | figure | precision | measured | limit |", "|---|---|---|---|---|"]
         lines += [

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from geojax import networks, zoo
 from geojax.graphs import Budget, Structure, pad, sample
-from geojax.inference import export, predict
+from geojax.inference import Ensemble, export, predict
 from geojax.model import Card, Model
 from geojax.potential import Output
 from tests.inference.conftest import energy_model, molecule  # noqa: F401  (a fixture)
+from tests.inference.test_ensemble import members
 
 
 def test_round_trip(energy_model, tmp_path):  # noqa: F811
@@ -25,6 +26,27 @@ def test_round_trip(energy_model, tmp_path):  # noqa: F811
     assert predict(back, [structure])[0].energy == predict(model, [structure])[0].energy
     text = (tmp_path / "README.md").read_text()
     assert "# small" in text and "10 meV/Å" in text
+
+
+def test_ensembles_come_back_whole(energy_model, tmp_path):  # noqa: F811
+    scale = {"factor": 2.0, "count": 9, "nll": [1.0, 0.5], "area": [0.2, 0.01]}
+    ensemble = Ensemble(members(energy_model())).replace_card(calibration={"forces": scale})
+    back = zoo.load(zoo.save(ensemble, tmp_path / "e"))
+    assert back.card == ensemble.card and len(back) == 3 and back.factors == {"forces": 2.0}
+    one, other = (predict(e, [molecule()])[0] for e in (back, ensemble))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    console = Console(record=True, width=200)
+    for part in zoo.describe(str(tmp_path / "e")):
+        console.print(part)
+    text = console.export_text()
+    assert "egnn" in text and "members" in text and "deviations times 2" in text
+    assert "3 members" in (tmp_path / "e" / "README.md").read_text()
+    with pytest.raises(ValueError, match="a Model was to be saved"):
+        zoo.save(ensemble.models[0], tmp_path / "e")
+    zoo.save(ensemble.models[0], tmp_path / "e" / "1")
+    with pytest.raises(ValueError, match="1 is another model than the member"):
+        zoo.load(tmp_path / "e")
 
 
 def test_artifacts_load_too(energy_model, tmp_path):  # noqa: F811

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
+from geojax.inference.calibration import Calibration, calibrate
 from geojax.inference.elasticity import Elasticity, elasticity
+from geojax.inference.ensemble import Ensemble
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
 from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
@@ -15,10 +17,13 @@ __all__ = [
     "Artifact",
     "BadArtifact",
     "Calculator",
+    "Calibration",
     "Elasticity",
+    "Ensemble",
     "Predictor",
     "Vibrations",
     "calculator",
+    "calibrate",
     "elasticity",
     "export",
     "lowest_vibrations",

@@ -9,8 +9,8 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from geojax.datasets import from_ase
-from geojax.graphs import Edges, Structure, neighbor_list
-from geojax.inference.predictor import Predictor
+from geojax.graphs import Edges, Structure, leaf, neighbor_list
+from geojax.inference.predictor import Predictor, std_name
 
 __all__ = ["Calculator", "calculator"]
 
@@ -22,8 +22,11 @@ class Calculator(AseCalculator):
     evaluation serves everything. The neighbour list reaches `skin` beyond the cutoff and is made
     again once an atom has moved half of that; longer edges contribute exactly nothing.
 
+    An ensemble has further results, the standard deviations of its members in the units and shapes
+    of the others: energy_std, energies_std, forces_std and stress_std.
+
     Args:
-        model: a `Model` or an opened artifact.
+        model: a `Model`, an `Ensemble` or an opened artifact.
         skin: [Å]; zero makes the list anew each time.
         inputs: input of the network -> name in `atoms.arrays`, or of one number in `atoms.info`,
             such as {"charge": "charge"}.
@@ -39,6 +42,9 @@ class Calculator(AseCalculator):
                 f"a calculator needs an energy; {self.predictor.card.name!r} predicts "
                 f"{', '.join(output.name for output in self.predictor.card.outputs)}"
             )
+        if self.predictor.engine.std:
+            more = [f"{name}_std" for name in self.implemented_properties if name != "free_energy"]
+            self.implemented_properties = [*self.implemented_properties, *more]
         self.skin = 0.0 if self.predictor.engine.nearest is not None else skin
         self.inputs = dict(inputs or {})
         self._listed: tuple[Structure, Edges] | None = None
@@ -63,7 +69,9 @@ class Calculator(AseCalculator):
         structure = from_ase(self.atoms, labels=False, inputs=self.inputs)
         solid = all(structure.pbc) and structure.cell is not None
         wanted = ("energy", "energies", "forces", *(["stress"] if solid else []))
-        found = self.predictor.with_edges(structure, self._edges(structure), wanted)
+        deviations = [std_name(name) for name in wanted if self.predictor.engine.std]
+        edges = self._edges(structure)
+        found = self.predictor.with_edges(structure, edges, (*wanted, *deviations))
         self.results = {
             "energy": float(found.energy),
             "free_energy": float(found.energy),
@@ -72,6 +80,9 @@ class Calculator(AseCalculator):
         }
         if solid:
             self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
+        for name in deviations:
+            key, value = name.rpartition(".")[2], np.array(leaf(found, name))[()]
+            self.results[key] = full_3x3_to_voigt_6_stress(value) if key == "stress_std" else value
 
     def _edges(self, structure: Structure) -> Edges:
         """Edges within cutoff and skin, kept while they are still complete."""

@@ -27,7 +27,7 @@ from geojax.graphs import (
 from geojax.model import Card, Model, check_elements, references
 from geojax.potential import Output, predict_fn
 
-__all__ = ["Engine", "Predictor", "engine_of", "predict"]
+__all__ = ["Engine", "Predictor", "engine_of", "make_engine", "predict", "std_name"]
 
 STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
 LEAST = Budget(32, 256, 2)  # what most molecules fit into, so that they share one program
@@ -53,6 +53,7 @@ class Engine:
         curvature: `(graph, [node, 3]) -> [node, 3]`, the Hessian of the energy times a vector.
         strains: second derivatives by strain, and by strain and positions, of one structure; see
             `strain_derivatives`.
+        std: whether the program returns standard deviations too, see `std_name`.
     """
 
     card: Card
@@ -64,10 +65,11 @@ class Engine:
     rows: Callable[[Graph, int], Any] | None = None
     curvature: Callable[[Graph, Any], Any] | None = None
     strains: Callable[[Graph], tuple[Any, Any]] | None = None
+    std: bool = False
 
 
 def engine_of(thing: Any) -> Engine:
-    """The engine of a `Model`, a `Predictor` or an `Artifact`.
+    """The engine of a `Model`, an `Ensemble`, a `Predictor` or an `Artifact`.
 
     Raises:
         TypeError: it is none of them.
@@ -80,23 +82,39 @@ def engine_of(thing: Any) -> Engine:
             "predictions are made by a Model, a Predictor or an opened artifact; got "
             f"{type(thing).__name__}; geojax.load and geojax.open_artifact make them"
         )
-    network, card = thing.network, thing.card
-    params = jax.tree.map(lambda x: np.asarray(x, card.dtype), thing.params)
+    return make_engine(thing.network, thing.params, thing.card)
+
+
+def make_engine(
+    network: Any, params: Any, card: Card, around: Callable[[Any], Any] | None = None
+) -> Engine:
+    """The engine of a network.
+
+    Args:
+        params: those of one model, or whatever `around` makes of them.
+        around: from a function `(params, graph) -> Properties` of one model to the one that is
+            evaluated, which then returns standard deviations too; None: that of one model.
+    """
+    params = jax.tree.map(lambda x: np.asarray(x, card.dtype), params)
     outputs = without_hessian(card.outputs)
     direct = [output for output in card.outputs if output.name == "hessian"]
 
+    def function_of(outputs: Sequence[Output], **what: bool) -> Callable[..., Properties]:
+        run = predict_fn(network, outputs, **what)
+        return run if around is None else around(run)
+
     @cache
     def program(forces: bool, stress: bool) -> Callable[[Graph], Properties]:
-        return partial(jax.jit(predict_fn(network, outputs, forces=forces, stress=stress)), params)
+        return partial(jax.jit(function_of(outputs, forces=forces, stress=stress)), params)
 
     @cache
     def derived(function: Callable[..., Any]) -> Callable[..., Any]:
-        run = predict_fn(network, outputs, forces=True)
+        run = function_of(outputs, forces=True)
         return partial(jax.jit(partial(function, run)), params)
 
     @cache
     def rows_program(slots: int) -> Callable[[Graph], Any]:
-        run = predict_fn(network, [*outputs, replace(direct[0], slots=slots)])
+        run = function_of([*outputs, replace(direct[0], slots=slots)])
         return partial(jax.jit(lambda params, graph: run(params, graph).hessian), params)
 
     return Engine(
@@ -109,6 +127,7 @@ def engine_of(thing: Any) -> Engine:
         rows=(lambda graph, slots: rows_program(slots)(graph)) if direct else None,
         curvature=lambda graph, vector: derived(hessian_vector_product)(graph, vector),
         strains=lambda graph: derived(strain_derivatives)(graph),
+        std=around is not None,
     )
 
 
@@ -117,11 +136,18 @@ def without_hessian(outputs: Sequence[Output]) -> list[Output]:
     return [output for output in outputs if output.name != "hessian"]
 
 
+def std_name(name: str) -> str:
+    """Where an ensemble's standard deviation of a property stands: "targets.energy_std",
+    "node_targets.forces_std", in the unit and shape of the property."""
+    group = "node_targets" if is_per_node(name) else "targets"
+    return f"{group}.{name.rpartition('.')[2]}_std"
+
+
 class Predictor:
     """Predicts properties of structures; compiled programs are kept between calls.
 
     Args:
-        model: a `Model` or an opened artifact.
+        model: a `Model`, an `Ensemble` or an opened artifact.
         batch_size: structures of a batch, at most.
     """
 
@@ -151,7 +177,8 @@ class Predictor:
             properties: of "energy", "energies", "forces", "stress", "hessian", "targets.<name>",
                 "node_targets.<name>"; by default what the model was trained on (stress only where
                 all structures are periodic in three directions). A Hessian comes from the model's
-                direct output where it has one, else by differentiation.
+                direct output where it has one, else by differentiation. Of an ensemble these are
+                means, each with its standard deviation (see `std_name`) by default.
 
         Raises:
             ValueError: an element that the model does not know, stress of a structure that does
@@ -187,17 +214,22 @@ class Predictor:
         own = [output.name for output in without_hessian(self.card.outputs)]
         own += ["hessian"] * (self.engine.rows is not None)
         known = [*own, *(("energies", *DERIVED) if "energy" in own else ())]
+        deviations = lambda names: [
+            std_name(n) for n in names if self.engine.std and n != "hessian"
+        ]
         solid = all(all(s.pbc) and s.cell is not None for s in structures)
         if properties is None:
             trained = {"forces": self.card.forces, "stress": self.card.stress and solid}
-            return (*own, *(name for name in trained if trained[name]))
+            own += [name for name in trained if trained[name]]
+            return (*own, *deviations(own))
+        known += deviations(known)
         for name in properties:
             if name not in known:
                 raise ValueError(
                     f"{self.card.name!r} predicts {', '.join(dict.fromkeys(known))}; {name!r} was "
                     "asked for"
                 )
-        if "stress" in properties and not solid:
+        if _needs("stress", properties) and not solid:
             number = next(i for i, s in enumerate(structures) if not all(s.pbc) or s.cell is None)
             raise ValueError(
                 "stress exists where three lattice vectors repeat; structure "
@@ -217,7 +249,7 @@ class Predictor:
     def _run(self, samples: Sequence[Sample], wanted: tuple[str, ...]) -> list[Properties]:
         """The batch through the program, cut into structures again."""
         graph = self.padded(samples)
-        forces, stress = "forces" in wanted, "stress" in wanted
+        forces, stress = _needs("forces", wanted), _needs("stress", wanted)
         with _precision(self.card.dtype):
             values = leaves(self.engine.program(forces, stress)(graph))
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
@@ -320,6 +352,10 @@ def grown(n: int, least: int) -> int:
     while size < n:
         size = -(-int(size * STEP) // 16) * 16 if size > 64 else size + 16
     return size
+
+
+def _needs(name: str, properties: Sequence[str]) -> bool:
+    return name in properties or std_name(name) in properties
 
 
 def _precision(dtype: str) -> Any:

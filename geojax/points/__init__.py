@@ -1,5 +1,6 @@
 """Point clouds: what the points are, what is seen around them, how two clouds are aligned."""
 
+from geojax.points.closest_points import icp, icp_to_plane
 from geojax.points.fpfh import fpfh, histograms
 from geojax.points.matching import (
     LOG_ZERO,
@@ -52,8 +53,6 @@ from geojax.points.registration import (
     Registration,
     feature_residuals,
     find_inliers,
-    icp,
-    icp_to_plane,
     poses_from_features,
     ransac,
     refine,

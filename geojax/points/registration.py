@@ -1,4 +1,4 @@
-"""The pose that takes one cloud onto another: hypotheses, selection, refinement, closest points.
+"""The pose that takes one cloud onto another: hypotheses, selection, refinement.
 
 Correspondences are rows: `source[..., i, :]` belongs to `target[..., i, :]` where the mask is true
 (see `matching`). Which of them are inliers is a constant for autodiff; poses are differentiable in
@@ -8,13 +8,8 @@ References:
     Yao et al., "PARE-Net: position-aware rotation-equivariant networks for robust point cloud
     registration", ECCV 2024, https://arxiv.org/abs/2407.10142 (a pose from each correspondence).
     Fischler, Bolles, "Random sample consensus", 1981, https://doi.org/10.1145/358669.358692.
-    Besl, McKay, "A method for registration of 3-D shapes", IEEE TPAMI 1992,
-    https://doi.org/10.1109/34.121791 (closest points).
-    Chen, Medioni, "Object modelling by registration of multiple range images", 1992,
-    https://doi.org/10.1016/0262-8856(92)90066-C (point to plane).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,17 +18,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from geojax.arrays import safe_divide, safe_norm
-from geojax.points.procrustes import Pose, compose, fit_pose, fit_rotation, move, pose_through
-from geojax.points.search import gather, in_chunks, nearest
-from geojax.so3.rotation_heads import from_axis_angle
+from geojax.points.procrustes import Pose, fit_pose, fit_rotation, move, pose_through
+from geojax.points.search import in_chunks
 
 __all__ = [
     "Registration",
+    "better",
     "feature_residuals",
     "find_inliers",
-    "icp",
-    "icp_to_plane",
     "poses_from_features",
+    "positive",
     "ransac",
     "refine",
     "register_by_features",
@@ -94,7 +88,7 @@ def find_inliers(
     if mask is not None:
         source, target = (jnp.where(mask[..., None], x, 0) for x in (source, target))
     square = jnp.sum(jnp.square(move(pose, source) - target), -1)
-    close = jax.lax.stop_gradient(square) <= _positive(radius) ** 2
+    close = jax.lax.stop_gradient(square) <= positive(radius) ** 2
     return close if mask is None else close & mask
 
 
@@ -127,12 +121,18 @@ def select_pose(
         source, target, mask = points
 
         def count(rotation: Array, translation: Array) -> Array:
-            repeat = lambda x: jnp.broadcast_to(x, (rotation.shape[0], *x.shape))
-            one = Pose(rotation, translation)
-            good = find_inliers(one, repeat(source), repeat(target), repeat(mask), radius=radius)
-            return jnp.sum(good, -1, dtype=jnp.int32)
+            # Coordinate by coordinate, so that loops run along the points
+            square = jnp.zeros((rotation.shape[0], source.shape[0]), source.dtype)
+            for i in range(3):
+                gap = translation[:, i, None] - target[None, :, i]
+                for j in range(3):
+                    gap += rotation[:, i, j, None] * source[None, :, j]
+                square += jnp.square(gap)
+            return jnp.sum((square <= radius**2) & mask[None], -1, dtype=jnp.int32)
 
         constants = jax.lax.stop_gradient((rotation, translation))
+        source, target = jax.lax.stop_gradient((source, target))
+        source, target = (jnp.where(mask[:, None], x, 0) for x in (source, target))
         counts = in_chunks(count, *constants, chunk=chunk)
         row = jnp.argmax(jnp.where(real, counts, -1))
         return rotation[row], translation[row]
@@ -161,7 +161,7 @@ def refine(
 
     def step(pose: Pose, _):
         good = inliers(pose)
-        return _better(pose, fit_pose(source, target, weights, good), good, 3), None
+        return better(pose, fit_pose(source, target, weights, good), good, 3), None
 
     pose, _ = jax.lax.scan(step, start, length=iterations)
     return Registration(pose, inliers(pose))
@@ -271,116 +271,7 @@ def _triples(key: Array, mask: Array, count: int) -> Array:
     return jnp.take_along_axis(order, flat, -2).reshape(draws.shape)
 
 
-@partial(jax.jit, static_argnames=("radius", "iterations"))
-def icp(
-    start: Pose,
-    source: Float[Array, "*n source 3"],
-    target: Float[Array, "*n target 3"],
-    source_mask: Bool[Array, "*n source"] | None = None,
-    target_mask: Bool[Array, "*n target"] | None = None,
-    *,
-    radius: float,
-    iterations: int = 30,
-) -> Registration:
-    """Iterated closest points: each step is the Procrustes pose onto the nearest target points.
-
-    Args:
-        start: a pose near the right one; the iteration finds the next minimum.
-        source: the cloud that moves.
-        target: the cloud that stays.
-        source_mask: which source points are real.
-        target_mask: which target points are real.
-        radius: pairs farther apart have no part, in the unit of the positions.
-        iterations: steps, a static number.
-    """
-
-    def step(pose: Pose, moved: Array, row: Array, close: Array) -> Pose:
-        del moved
-        return _better(
-            pose, fit_pose(source, gather(target, row)[..., 0, :], None, close), close, 3
-        )
-
-    return _iterate(step, start, source, target, source_mask, target_mask, radius, iterations)
-
-
-@partial(jax.jit, static_argnames=("radius", "iterations"))
-def icp_to_plane(
-    start: Pose,
-    source: Float[Array, "*n source 3"],
-    target: Float[Array, "*n target 3"],
-    normals: Float[Array, "*n target 3"],
-    source_mask: Bool[Array, "*n source"] | None = None,
-    target_mask: Bool[Array, "*n target"] | None = None,
-    *,
-    radius: float,
-    iterations: int = 30,
-) -> Registration:
-    """Iterated closest points with distances along the normals of the target, so that planes slide.
-
-    Each step solves the problem linearised in a small turn, and turns by its exponential. What the
-    normals leave open (sliding on a plane) stays as it is. The sign of a normal does not matter.
-
-    Args:
-        normals: unit vectors at the target points.
-        start, source, target, source_mask, target_mask, radius, iterations: as of `icp`.
-    """
-
-    def step(pose: Pose, moved: Array, row: Array, close: Array) -> Pose:
-        partner, normal = (gather(a, row)[..., 0, :] for a in (target, normals))
-        return _better(pose, compose(_slide(moved, partner, normal, close), pose), close, 6)
-
-    return _iterate(step, start, source, target, source_mask, target_mask, radius, iterations)
-
-
-def _iterate(
-    step: Callable[[Pose, Array, Array, Array], Pose],
-    start: Pose,
-    source: Array,
-    target: Array,
-    source_mask: Array | None,
-    target_mask: Array | None,
-    radius: float,
-    iterations: int,
-) -> Registration:
-    """The pose after some steps `(pose, moved source, row of the partner, near enough) -> pose`."""
-    if source_mask is not None:
-        source = jnp.where(source_mask[..., None], source, 0)
-    _positive(radius)
-
-    def pairs(pose: Pose) -> tuple[Array, Array, Array]:
-        moved = move(pose, source)
-        found = nearest(moved, target, target_mask, k=1, query_mask=source_mask)
-        close = jax.lax.stop_gradient(found.distance[..., 0]) <= radius
-        return moved, found.index, close & found.mask[..., 0]
-
-    pose, _ = jax.lax.scan(lambda p, _: (step(p, *pairs(p)), None), start, length=iterations)
-    return Registration(pose, pairs(pose)[2])
-
-
-def _slide(x: Array, y: Array, normal: Array, close: Array) -> Pose:
-    """The small motion of x that brings it nearest to the planes through y, about its centre."""
-    x, y, normal = (jnp.where(close[..., None], a, 0) for a in (x, y, normal))
-    number = jnp.maximum(jnp.sum(close, -1), 1).astype(x.dtype)[..., None]
-    centre = jnp.sum(x, -2) / number
-    centred = jnp.where(close[..., None], x - centre[..., None, :], 0)
-    extent = safe_norm(centred.reshape(*centred.shape[:-2], -1))[..., None] / jnp.sqrt(number)
-    relative = lambda a: safe_divide(a, jnp.broadcast_to(extent[..., None], a.shape))
-    gap = relative(jnp.sum(normal * (y - x), -1, keepdims=True))
-    rows = jnp.concatenate([jnp.cross(relative(centred), normal), normal], -1)
-    square = jnp.einsum("...pi,...pj->...ij", rows, rows, precision="highest")
-    trace = jnp.trace(square, axis1=-2, axis2=-1)[..., None, None]
-    # So little that only directions which rounding makes of nothing are held.
-    hold = jnp.where(trace > 0, 64 * float(jnp.finfo(x.dtype).eps) * trace, 1)
-    square = square + hold * jnp.broadcast_to(jnp.eye(6, dtype=x.dtype), square.shape)
-    change = jnp.linalg.solve(
-        square, jnp.einsum("...pi,...pj->...ij", rows, gap, precision="highest")
-    )
-    rotation = from_axis_angle(change[..., :3, 0])
-    turned = jnp.einsum("...ij,...j->...i", rotation, centre, precision="highest")
-    return Pose(rotation, centre - turned + extent * change[..., 3:, 0])
-
-
-def _better(old: Pose, new: Pose, inliers: Array, least: int) -> Pose:
+def better(old: Pose, new: Pose, inliers: Array, least: int) -> Pose:
     """The new pose if it has so many inliers to be made of, else the old one."""
     enough = jnp.sum(inliers, -1) >= least
     choose = lambda a, b: jnp.where(
@@ -389,7 +280,7 @@ def _better(old: Pose, new: Pose, inliers: Array, least: int) -> Pose:
     return jax.tree.map(choose, new, old)
 
 
-def _positive(radius: float) -> float:
+def positive(radius: float) -> float:
     if not radius > 0:
         raise ValueError(f"a radius is a positive length; got {radius}")
     return radius

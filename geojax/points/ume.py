@@ -26,9 +26,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from geojax.arrays import safe_divide, unit
+from geojax.points.closest_points import icp
 from geojax.points.moments import has_full_rank, ume_distances, ume_pose
 from geojax.points.procrustes import Pose, move, pose_through
-from geojax.points.registration import Registration, icp
+from geojax.points.registration import Registration
 from geojax.points.sampling import farthest_points
 from geojax.points.search import gather, in_chunks
 

@@ -10,11 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from geojax.points.procrustes import Pose, compose, fit_pose, inverse, move
 from geojax.points.registration import (
-    Registration,
     feature_residuals,
     find_inliers,
-    icp,
-    icp_to_plane,
     poses_from_features,
     ransac,
     refine,
@@ -188,65 +185,6 @@ def test_ransac_of_few_correspondences(x64, key):
     assert_same([a[1] for a in found.pose], scene.pose)
 
 
-def surface() -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals of three faces of a box of unequal sides, not too near to its edges."""
-    rng = np.random.default_rng(11)
-    faces = np.repeat(np.eye(3), 60, 0)
-    points = rng.uniform(0.4, 1, size=(180, 3)) * [1.0, 1.4, 0.8] * (1 - faces)
-    return points, faces
-
-
-ICP = {"points": icp, "planes": icp_to_plane}
-
-
-@pytest.mark.parametrize("form", ICP)
-def test_closest_points_find_a_known_motion(x64, form):
-    """A cloud turned by scipy, three degrees and three hundredths away; rows of NaN are padding."""
-    points, normals = surface()
-    true = a_pose(12, angle=3, shift=0.03)
-    cloud = moved(inverse(true), points[::2])
-    pad = lambda x: np.pad(x, ((0, 4), (0, 0)), constant_values=np.nan)
-    more = (pad(normals),) if form == "planes" else ()
-    masks = jnp.arange(len(cloud) + 4) < len(cloud), jnp.arange(184) < 180
-    start = Pose(jnp.eye(3), jnp.zeros(3))
-    solve = partial(ICP[form], start, pad(cloud), pad(points), *more, *masks, radius=0.3)
-    found = solve(iterations=30)
-    assert isinstance(found, Registration)
-    assert_same(found.pose, true, 1e-10)
-    np.testing.assert_array_equal(found.inliers, masks[0])
-
-
-def test_planes_slide(x64):
-    """Other points of the same faces: along the normals the error is a hundredth of the other."""
-    points, normals = surface()
-    true = a_pose(12, angle=3, shift=0.03)
-    cloud = moved(inverse(true), points[::2])
-    start, rest = Pose(jnp.eye(3), jnp.zeros(3)), slice(1, None, 2)
-    target = points[rest], normals[rest]
-    plain = icp(start, cloud, target[0], radius=0.3, iterations=30)
-    slid = icp_to_plane(start, cloud, *target, radius=0.3, iterations=30)
-    errors = [float(jnp.linalg.norm(f.pose.translation - true.translation)) for f in (plain, slid)]
-    assert errors[1] < 1e-10 < 1e-3 < errors[0]
-
-
-@pytest.mark.slow
-def test_what_a_plane_leaves_open_stays(x64):
-    """A flat target: the cloud is brought onto it, and neither slides along it nor spins."""
-    rng = np.random.default_rng(13)
-    flat = rng.uniform(-1, 1, size=(50, 3)) * [1, 1, 0]
-    normals = np.tile([0.0, 0, 1], (50, 1))
-    tilt = Pose(
-        jnp.asarray(Rotation.from_rotvec([0.1, 0, 0]).as_matrix()), jnp.asarray([0, 0, 0.1])
-    )
-    start, cloud = Pose(jnp.eye(3), jnp.zeros(3)), moved(tilt, flat)
-    found = icp_to_plane(start, cloud, flat, normals, radius=1.0, iterations=10)
-    np.testing.assert_allclose(moved(found.pose, cloud)[:, 2], 0, atol=1e-9)
-    np.testing.assert_allclose(found.pose.translation[:2], 0, atol=0.02)
-    none = icp_to_plane(start, cloud + 9, flat, normals, radius=1.0, iterations=10)
-    assert_same(none.pose, start, 0)
-    assert not np.any(none.inliers)
-
-
 def test_derivatives_are_finite(x64):
     """Through selection and refinement, with outliers, padding, and features that are all zero."""
     features, turned, source, target, mask = Scene(right=0.5).everything(fill=2)
@@ -267,8 +205,6 @@ def test_refuses_bad_numbers(x64, key):
     x, pose = jnp.ones((4, 3)), Pose(jnp.eye(3), jnp.zeros(3))
     with pytest.raises(ValueError, match="a radius is a positive length; got 0.0"):
         find_inliers(pose, x, x, radius=0.0)
-    with pytest.raises(ValueError, match="a radius is a positive length; got -1.0"):
-        icp(pose, x, x, radius=-1.0)
     with pytest.raises(
         ValueError, match="one hypothesis or more is tried of draws; got hypotheses=0"
     ):

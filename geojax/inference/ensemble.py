@@ -1,0 +1,182 @@
+"""`Ensemble`: several models of one network; their mean, and by how much they disagree.
+
+All members are evaluated by one program, vmapped over their parameters. A prediction is the mean
+(energies, forces and stress stay derivatives of one energy, the mean one), and each property has
+the unbiased standard deviation of the members beside it, with the same unit and shape, among the
+targets: "targets.energy_std", "targets.stress_std", "node_targets.forces_std", … (`std_name`).
+
+References:
+    Lakshminarayanan, Pritzel, Blundell, "Simple and scalable predictive uncertainty estimation
+    using deep ensembles", 2017. Musil et al., J. Chem. Theory Comput. 15, 906 (2019).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from geojax.graphs import Graph, Properties, leaves, replace_leaves
+from geojax.inference.predictor import Engine, make_engine, std_name
+from geojax.model import Card, Model
+
+__all__ = ["Ensemble", "mean_and_std", "predicted", "stacked_params"]
+
+COMMON = ("outputs", "E0s", "elements", "forces", "stress", "dtype")
+OF_ENERGY = ("energy", "energies", "forces", "stress")
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Models that differ in nothing but their parameters; predicts like one `Model`.
+
+    Attributes:
+        models: two or more.
+        card: of the ensemble; by default the first member's, without what was measured of that
+            member. Its `calibration` multiplies the standard deviations.
+
+    Raises:
+        TypeError: a member is no `Model`.
+        ValueError: fewer than two; members of different networks, outputs, E0s, elements, trained
+            derivatives or precision (the difference is named); outputs whose mean is none of them,
+            as rotations; outputs whose standard deviations would have one name.
+    """
+
+    models: Sequence[Model]
+    card: Card = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self):
+        object.__setattr__(self, "models", tuple(self.models))
+        _check(self.models)
+        if self.card is None:
+            alone = {"metrics": {}, "certificate": {}, "training": {}, "calibration": {}}
+            object.__setattr__(self, "card", replace(self.models[0].card, **alone))
+        _check_alike("the ensemble", self.card, self.models[0].card)
+        if unknown := self.factors.keys() - set(predicted(self.card)):
+            raise ValueError(
+                f"a calibration is that of predicted properties; {', '.join(sorted(unknown))} is "
+                f"none of {', '.join(predicted(self.card))}; calibrate this ensemble again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def network(self) -> Any:
+        """The one that all members have."""
+        return self.models[0].network
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """What standard deviations are multiplied by, by property; others stay as they are."""
+        return {name: float(row["factor"]) for name, row in self.card.calibration.items()}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What predicts."""
+        around = lambda run: mean_and_std(run, self.factors)
+        return make_engine(self.network, stacked_params(self.models), self.card, around)
+
+    def replace_card(self, **changes: Any) -> "Ensemble":
+        """The same ensemble with some entries of its card changed."""
+        return Ensemble(self.models, replace(self.card, **changes))
+
+
+def stacked_params(models: Sequence[Model]) -> Any:
+    """The parameters of all models, on a leading axis."""
+    return jax.tree.map(lambda *x: np.stack(x), *(model.params for model in models))
+
+
+def mean_and_std(
+    run: Callable[[Any, Graph], Properties], factors: Mapping[str, float]
+) -> Callable[[Any, Graph], Properties]:
+    """From a function of one model to that of stacked parameters.
+
+    Args:
+        run: from `predict_fn`.
+        factors: of the standard deviations, by property; 1 by default.
+    """
+
+    def evaluate(params: Any, graph: Graph) -> Properties:
+        every = jax.vmap(run, (0, None))(params, graph)
+        found = {}
+        for name, values in leaves(every).items():
+            found[name] = values.mean(0)
+            if name != "hessian":
+                found[std_name(name)] = jnp.std(values, 0, ddof=1) * factors.get(name, 1.0)
+        return replace_leaves(Properties(), found)
+
+    return evaluate
+
+
+def _check(models: Sequence[Model]) -> None:
+    for number, model in enumerate(models):
+        if not isinstance(model, Model):
+            raise TypeError(
+                f"an ensemble is made of models; member {number} is a {type(model).__name__}; "
+                "geojax.load and geojax.train make models"
+            )
+    if len(models) < 2:
+        raise ValueError(
+            f"members disagree where there are two or more; got {len(models)}; train more seeds"
+        )
+    first = models[0]
+    for number, model in enumerate(models[1:], 1):
+        if different := _different_fields(first.network, model.network):
+            raise ValueError(
+                f"the members of an ensemble have one network; that of member {number} differs "
+                f"from that of member 0 in {different}"
+            )
+        _check_alike(f"member {number}", model.card, first.card)
+        shapes = [jax.tree.map(np.shape, m.params) for m in (first, model)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                "the members of an ensemble have parameters of the same shapes; those of member "
+                f"{number} are others than those of member 0; were they trained on other inputs?"
+            )
+    _check_outputs(first.card)
+
+
+def _different_fields(first: Any, other: Any) -> str:
+    """The names and values of fields that differ, or the classes."""
+    if type(first) is not type(other):
+        return f"its kind: {type(other).__name__}, {type(first).__name__}"
+    names = [f.name for f in fields(first) if f.name not in ("parent", "name")]
+    values = [(name, getattr(other, name), getattr(first, name)) for name in names]
+    return "; ".join(f"{name}: {mine}, {its}" for name, mine, its in values if mine != its)
+
+
+def _check_alike(who: str, card: Card, first: Card) -> None:
+    for name in COMMON:
+        mine, its = getattr(card, name), getattr(first, name)
+        if mine != its:
+            raise ValueError(
+                f"the members of an ensemble have the same {name}; {who} has {mine}, member 0 has "
+                f"{its}; train them on the same data, with the same E0s and normalisation (see "
+                "the argument resample of geojax.train)"
+            )
+
+
+def _check_outputs(card: Card) -> None:
+    for output in card.outputs:
+        if output.rotation:
+            raise ValueError(
+                f"the mean of rotations is no rotation; {output.name!r} is one; use one of the "
+                "members"
+            )
+    known = predicted(card)
+    names = [std_name(name) for name in known]
+    if len({*names, *known}) < len(names) + len(known):
+        raise ValueError(
+            "each standard deviation has a name of its own; those of "
+            f"{', '.join(known)} are {', '.join(names)}; rename an output"
+        )
+
+
+def predicted(card: Card) -> list[str]:
+    """Everything that has a standard deviation: all that is predicted, besides Hessians."""
+    outputs = [output.name for output in card.outputs if output.name != "hessian"]
+    return list(dict.fromkeys([*outputs, *(OF_ENERGY if "energy" in outputs else ())]))
