@@ -170,6 +170,66 @@ COMPARED = {
 }
 
 
+def hessians() -> str:
+    """Hessians from a head that was trained on them, and by differentiation."""
+    found = result("hessians") or {"test": {}, "cost": {}}
+    rows = []
+    for kind, name in (("derived", "derived from the energy"), ("direct", "HIP's head")):
+        runs = found["test"].get(kind, [])
+        if not runs:
+            continue
+        mean = lambda key, runs=runs: sum(run[key] for run in runs) / len(runs)
+        cost = found["cost"][kind]["30"]
+        rows.append(
+            [
+                name,
+                *(f"{mean(key):.3g}" for key in ("hessian.mae", "eigenvalue.mae")),
+                f"{mean('lowest.cosine'):.4f}",
+                f"{milli(mean('zpe.mae')):.2g}",
+                f"{milli(cost['seconds']):.3g}",
+                f"{cost['bytes'] / 1e6:.3g}",
+            ]
+        )
+    heads = ["Hessians of small molecules, 3 seeds", "MAE eV/Å²", "eigenvalues eV/Å²"]
+    heads += ["lowest mode, cosine", "zero-point meV", "ms, 30 atoms", "MB, 30 atoms"]
+    return markdown(heads, rows)
+
+
+def registration() -> str:
+    """Two scans of a street without learning, beside Open3D in the same run."""
+    found = (result("registration") or {"outdoors": {}})["outdoors"]
+    rows = [
+        [
+            name,
+            f"{100 * row['success']:.0f} % of {row['pairs']}",
+            f"{row['median rotation error [degree]']:.3f}°",
+            f"{row['median translation error [m]']:.3f} m",
+            f"{row['median CPU seconds']:.2f}",
+        ]
+        for name, row in found.items()
+    ]
+    heads = ["outdoor scans: FPFH, RANSAC, ICP", "within 1° and 0.2 m", "median rotation error"]
+    return markdown([*heads, "median translation error", "CPU seconds"], rows)
+
+
+def motion() -> str:
+    """Forecasts of a walk, 30 frames ahead."""
+    found = result("motion") or {"baselines": {}, "rows": {}}
+    rows = []
+    for name, row in (found["baselines"] | found["rows"]).items():
+        rows.append(
+            [
+                name,
+                f"{row['mse_in_file_units']:.3g}",
+                f"{100 * row['fde']:.2f}",
+                str(len(row["seeds"])) if "seeds" in row else "",
+                f"{row['parameters']:,}" if "parameters" in row else "",
+            ]
+        )
+    heads = ["walk of subject 35, 30 frames ahead", "MSE, file units x 1e-2", "distance [cm]"]
+    return markdown([*heads, "seeds", "parameters"], rows)
+
+
 def rotations() -> str:
     """Accuracy of the invariant classifier for each way of turning shapes."""
     found = (result("furniture-egnn") or {"accuracy": {}})["accuracy"]
@@ -319,6 +379,9 @@ def render() -> dict[str, str]:
         "accuracy": accuracy(),
         "nbody": nbody(),
         "networks": networks(),
+        "hessians": hessians(),
+        "registration": registration(),
+        "motion": motion(),
         "rotations": rotations(),
         "learning": learning(),
         "training": training(),

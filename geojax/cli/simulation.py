@@ -22,7 +22,7 @@ from geojax.cli.command import (
     write_json,
 )
 
-__all__ = ["elastic", "md", "phonons", "relax", "vibrations"]
+__all__ = ["elastic", "md", "neb", "phonons", "relax", "vibrations"]
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 
@@ -96,6 +96,34 @@ def relax(
     figures |= {} if found.pressure is None else {"pressure [GPa]": found.pressure}
     show_figures(f"{found.steps} steps of {optimizer}", figures)
     write_json(to_json, {"converged": found.converged, "steps": found.steps, **figures})
+    if not found.converged:
+        say(f"not converged in {steps} steps; {output} is where it stopped")
+        raise typer.Exit(1)
+
+
+@app.command()
+def neb(
+    model: ModelArg,
+    start: StructureArg,
+    end: Annotated[Path, typer.Argument(help="a file of structures: the other minimum")],
+    output: Annotated[Path, typer.Argument(help="an extended-xyz file for the images")],
+    images: Annotated[int, typer.Option(help="between the two")] = 7,
+    force: Annotated[float, typer.Option(help="eV/Å across the band, the largest left")] = 0.05,
+    steps: Annotated[int, typer.Option(help="at most")] = 500,
+    index: Index = 0,
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """The barrier between two minima; without convergence in so many steps the exit code is 1."""
+    from geojax.datasets import structure_of, to_ase
+    from geojax.simulation import elastic_band
+
+    atoms = atoms_of(model, start, index, inputs)
+    other = to_ase(structure_of(str(end), index, inputs=named(inputs)))
+    found = elastic_band(atoms, other, images=images, force=force, steps=steps, trajectory=output)
+    show_figures(f"{found.steps} steps of a band of {images} images", found.figures())
+    record = {"converged": found.converged, "energies [eV]": found.energies.tolist()}
+    write_json(to_json, record | found.figures())
     if not found.converged:
         say(f"not converged in {steps} steps; {output} is where it stopped")
         raise typer.Exit(1)

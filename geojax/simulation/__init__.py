@@ -1,14 +1,17 @@
-"""Potentials at work: dynamics, relaxation and phonons, in the engines of the field."""
+"""Potentials at work: dynamics, minima, ways between them, phonons, in the engines of the field."""
 
+from geojax.simulation.band import Band, elastic_band
 from geojax.simulation.dynamics import Ensemble, Record, molecular_dynamics
 from geojax.simulation.phonons import Phonons, phonons
 from geojax.simulation.relaxation import Relaxation, relax
 
 __all__ = [
+    "Band",
     "Ensemble",
     "Phonons",
     "Record",
     "Relaxation",
+    "elastic_band",
     "molecular_dynamics",
     "phonons",
     "relax",

@@ -48,6 +48,17 @@ def test_vibrations_and_elastic_constants(paths, tmp_path):
         assert code == 0 and "largest force" in text and len(rows) == size
 
 
+def test_a_band_that_is_not_done_is_exit_code_1(paths, tmp_path):
+    start, end = paths["molecule.xyz"], tmp_path / "end.xyz"
+    structure = molecule()
+    formats.write(end, [structure.replace(positions=structure.positions + np.eye(5, 3) * 0.2)])
+    figures, to = tmp_path / "band.json", tmp_path / "band.xyz"
+    command = ["neb", str(paths["model"]), str(start), str(end), str(to), "--images", "1"]
+    assert run(*command, "--steps", "1", "--force", "1e-9", "--json", str(figures))[0] == 1
+    assert len(formats.read(to).structures) == 3
+    assert "barrier [eV]" in json.loads(figures.read_text())
+
+
 def test_phonons(paths, tmp_path):
     figures = tmp_path / "phonons.json"
     command = ["phonons", str(paths["model"]), str(paths["crystal.xyz"]), "--json", str(figures)]
