@@ -151,12 +151,12 @@ def dynamics(artifact: str, output: str, picoseconds: float) -> None:
     """2 ps at constant energy from the exported file alone; refuses to load the network's code."""
     from geojax.datasets import load, to_ase
     from geojax.inference import calculator, open_artifact
-    from geojax.simulation import Ensemble, molecular_dynamics
+    from geojax.simulation import Dynamics, molecular_dynamics
 
     atoms = to_ase(load("ethanol").test[0])
     atoms.calc = calculator(open_artifact(artifact))
     steps = int(picoseconds * 1000 / 0.5)
-    record = molecular_dynamics(atoms, Ensemble(start=300.0), steps=steps, every=20)
+    record = molecular_dynamics(atoms, Dynamics(start=300.0), steps=steps, every=20)
     assert "geojax.networks" not in sys.modules, "the artifact must not need the network's code"
     np.savez(
         output,

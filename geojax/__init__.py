@@ -30,6 +30,7 @@ _HOME = {
     "export": "inference",
     "open_artifact": "inference",
     "refresh": "inference",
+    "select": "inference",
     "elasticity": "inference",
     "vibrations": "inference",
     "certify": "checks",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from geojax.inference import open_artifact as open_artifact
     from geojax.inference import predict as predict
     from geojax.inference import refresh as refresh
+    from geojax.inference import select as select
     from geojax.inference import vibrations as vibrations
     from geojax.model import Card as Card
     from geojax.model import Model as Model

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from geojax.checks.doctor import machine
 from geojax.datasets import Dataset, from_files, load
-from geojax.inference import predict
+from geojax.inference import Ensemble, predict
 from geojax.metrics import compare, constant_baseline
 from geojax.model import Model
 from geojax.networks import from_table
@@ -29,7 +29,7 @@ from geojax.potential import Output
 from geojax.registry import did_you_mean
 from geojax.training import Optimizer, Options, terms_from_table, train
 
-__all__ = ["Experiment", "evaluate", "read", "run"]
+__all__ = ["Experiment", "evaluate", "read", "run", "run_ensemble"]
 
 TABLES = ("name", "description", "data", "network", "outputs", "loss", "optimizer", "train")
 OF_TRAIN = ("E0s", "layout", "normalise")  # arguments of `train` that are not in `Options`
@@ -152,11 +152,17 @@ def data_of(table: Mapping[str, Any]) -> Dataset:
 
 
 def run(
-    experiment: Experiment, folder: str | Path, console: Console | None = None
+    experiment: Experiment,
+    folder: str | Path,
+    console: Console | None = None,
+    resample: int | None = None,
 ) -> tuple[Model, dict[str, Any]]:
     """Train and test; the model and the results, which are also written to the folder.
 
     `results.json` holds the test errors of the model and of a baseline that looks at no geometry.
+
+    Args:
+        resample: see `train`.
     """
     folder = Path(folder)
     data = data_of(experiment.data)
@@ -173,6 +179,7 @@ def run(
         folder=folder,
         name=experiment.name,
         console=console,
+        resample=resample,
     )
     model = model.replace_card(description=experiment.description)
     trained = model.card.training
@@ -193,6 +200,45 @@ def run(
         model = model.replace_card(metrics={**model.card.metrics, **tested})
     (folder / "results.json").write_text(json.dumps(results, indent=1))
     return model, results
+
+
+def run_ensemble(
+    experiment: Experiment,
+    folder: str | Path,
+    count: int,
+    *,
+    resample: bool = False,
+    console: Console | None = None,
+) -> tuple[Ensemble, dict[str, Any]]:
+    """Train so many members, one after the other, and test them together.
+
+    Each is a run in a folder of its own, `0`, `1`, …, with a seed one higher than the last.
+
+    Args:
+        resample: each member sees a draw of its own of the training structures (see `train`).
+
+    Raises:
+        ValueError: fewer than two members; and as `run`.
+    """
+    if count < 2:
+        raise ValueError(f"an ensemble has two members or more; got {count}")
+    folder, seed = Path(folder), experiment.options.seed
+    models, members = [], []
+    for number in range(count):
+        study = replace(experiment, options=replace(experiment.options, seed=seed + number))
+        draw = seed + number if resample else None
+        model, results = run(study, folder / str(number), console, draw)
+        models.append(model)
+        members.append(results)
+    ensemble, data = Ensemble(models), data_of(experiment.data)
+    errors = {split: evaluate(ensemble, getattr(data, split)) for split in ("valid", "test")}
+    errors = {split: found for split, found in errors.items() if found}
+    shared = {key: members[0][key] for key in ("name", "command", "machine", "date", "counts")}
+    baseline = {key: members[0][key] for key in ("baseline",) if key in members[0]}
+    results = shared | errors | baseline | {"members": members}
+    (folder / "results.json").write_text(json.dumps(results, indent=1))
+    named = {f"{split}.{k}": v for split, found in errors.items() for k, v in found.items()}
+    return ensemble.replace_card(metrics=named), results
 
 
 def evaluate(model: Any, structures: Sequence[Any]) -> dict[str, float]:

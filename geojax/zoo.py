@@ -143,7 +143,8 @@ def describe(path: str) -> list[Any]:
     if isinstance(thing, Model | Ensemble):
         network = to_table(network)
     else:
-        facts = {key: thing.facts[key] for key in ("date", "versions")}
+        shown = ("date", "versions", "members")
+        facts = {key: thing.facts[key] for key in shown if key in thing.facts}
     if isinstance(thing, Ensemble):
         facts = {"members": len(thing)}
     parts: list[Any] = [_table(card.name, _card_rows(card) | facts), _table("network", network)]

@@ -113,3 +113,19 @@ def test_running_trains_tests_and_writes(study: Path, tmp_path: Path):
         config.run(
             config.read(study, ["network.channels=9"]), tmp_path / "run", Console(quiet=True)
         )
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_trained_by_seed_and_draw(study: Path, tmp_path: Path):
+    from rich.console import Console
+
+    quiet, tables = Console(quiet=True), config.read(study, ["train.seed=5"])
+    ensemble, results = config.run_ensemble(tables, tmp_path, 2, resample=True, console=quiet)
+    records = [model.card.training for model in ensemble.models]
+    assert [record["options"]["seed"] for record in records] == [5, 6]
+    assert [record["resample"] for record in records] == [5, 6]
+    assert len(results["members"]) == 2 and (tmp_path / "1" / "metrics.jsonl").exists()
+    accuracy = results["test"]["targets.label.accuracy"]
+    assert ensemble.card.metrics["test.targets.label.accuracy"] == accuracy
+    with pytest.raises(ValueError, match="two members or more; got 1"):
+        config.run_ensemble(tables, tmp_path, 1)

@@ -136,7 +136,14 @@ def certify(
         ValueError: the dtype is none of the two, the structures hold elements that the model does
             not know, or the network reads node inputs and there are no structures.
         KeyError: a check does not exist.
+        TypeError: an ensemble or an exported file.
     """
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"a certificate is that of a Model; got {type(model).__name__}; of an ensemble, "
+            "certify its members (folders 0, 1, …); of an exported file, the model that it was "
+            "written from"
+        )
     if dtype not in DTYPES:
         raise ValueError(f"a model is measured in {' or '.join(DTYPES)}; got {dtype!r}")
     start = time.perf_counter()

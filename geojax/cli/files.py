@@ -5,9 +5,20 @@ from typing import Annotated
 
 import typer
 
-from geojax.cli.command import DataArg, Index, Inputs, app, console, named, say, show
+from geojax.cli.command import (
+    DataArg,
+    Index,
+    Inputs,
+    Json,
+    app,
+    console,
+    named,
+    say,
+    show,
+    write_json,
+)
 
-__all__ = ["data", "doctor", "list_", "view"]
+__all__ = ["check", "data", "doctor", "list_", "view"]
 
 
 @app.command()
@@ -18,6 +29,53 @@ def data(
     from geojax.datasets import inspect_data
 
     show(inspect_data(source))
+
+
+@app.command()
+def check(
+    source: DataArg,
+    valid: Annotated[list[Path] | None, typer.Option(help="a file; may be repeated")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="a file; may be repeated")] = None,
+    isolated: Annotated[Path | None, typer.Option(help="a file of isolated atoms")] = None,
+    keys: Annotated[str | None, typer.Option(help="energy=my_energy,forces=-gradient")] = None,
+    units: Annotated[str | None, typer.Option(help="energy=Ha,forces=Ha/Bohr")] = None,
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """What is wrong with a data set: units, signs, leaks, placeholders, references.
+
+    Exit code 1 if something found is an error.
+    """
+    from geojax.datasets import check_data, load, read
+    from geojax.datasets.dataset import is_file, isolated_energies
+
+    options = {
+        "keys": named(keys),
+        "units": named(units),
+        "inputs": named(inputs),
+        "skip_bad": True,
+    }
+    more = {
+        part: [read(path, **options) for path in paths or ()]
+        for part, paths in (("valid", valid), ("test", test))
+    }
+    reports = [found.report for readings in more.values() for found in readings]
+    parts = {
+        part: [s for found in readings for s in found.structures] for part, readings in more.items()
+    }
+    if is_file(source):
+        first = read(source, **options)
+        train, E0s, reports = first.structures, None, [first.report, *reports]
+    else:
+        data = load(source)
+        train, E0s, reports = data.train, data.card.get("E0s"), [*data.reports, *reports]
+        parts = {part: [*getattr(data, part), *found] for part, found in parts.items()}
+    if isolated is not None:
+        E0s = isolated_energies(read(isolated).structures)
+    found = check_data(train, parts["valid"], parts["test"], E0s=E0s, reports=reports)
+    show(found.table(source))
+    write_json(to_json, {"source": source, **found.record()})
+    raise typer.Exit(0 if found.passed else 1)
 
 
 @app.command()

@@ -20,7 +20,16 @@ from geojax.cli.command import (
     write_json,
 )
 
-__all__ = ["certify", "evaluate", "export", "inspect", "predict", "train"]
+__all__ = [
+    "calibrate",
+    "certify",
+    "evaluate",
+    "export",
+    "inspect",
+    "predict",
+    "select",
+    "train",
+]
 
 
 @app.command()
@@ -28,15 +37,20 @@ def train(
     experiment: Annotated[Path, typer.Argument(help="a TOML file, see experiments/")],
     overrides: Annotated[list[str] | None, typer.Argument(help="table.key=value …")] = None,
     folder: Annotated[Path | None, typer.Option(help="of the run; default runs/<name>")] = None,
+    members: Annotated[int, typer.Option(help="more than one: an ensemble, by seed")] = 1,
+    resample: Annotated[bool, typer.Option(help="draw the data of each member anew")] = False,
     to_json: Json = None,
 ):
     """Train as an experiment says, test, and save the model. The same command resumes."""
     from geojax import zoo
-    from geojax.config import read, run
+    from geojax.config import read, run, run_ensemble
 
     study = read(experiment, overrides or [])
     where = folder or Path("runs") / study.name
-    model, results = run(study, where, console())
+    if members == 1 and not resample:
+        model, results = run(study, where, console())
+    else:
+        model, results = run_ensemble(study, where, members, resample=resample, console=console())
     zoo.save(model, where / "model")
     show_results(results)
     write_json(to_json, results)
@@ -125,6 +139,63 @@ def certify(
     if save:
         zoo.save(found.replace_card(certificate=certificate.record()), Path(model))
     raise typer.Exit(0 if certificate.passed else 1)
+
+
+@app.command()
+def calibrate(
+    ensemble: Annotated[Path, typer.Argument(help="the folder of an ensemble")],
+    data: DataArg,
+    split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "valid",
+    inputs: Inputs = None,
+    to_json: Json = None,
+):
+    """Scale an ensemble's standard deviations by held-out labels, and store the factors in it."""
+    from geojax import zoo
+    from geojax.datasets import structures_of
+    from geojax.inference import Ensemble
+    from geojax.inference import calibrate as scales_of
+
+    if not isinstance(found := zoo.load(ensemble), Ensemble):
+        raise ValueError(f"deviations are those of an ensemble; {ensemble} is one model")
+    structures, _ = structures_of(data, split, named(inputs))
+    record = scales_of(found, structures).record()
+    zoo.save(found.replace_card(calibration=record), ensemble)
+    for part in zoo.describe(str(ensemble)):
+        show(part)
+    write_json(to_json, record)
+
+
+@app.command()
+def select(
+    model: Annotated[str, typer.Argument(help="the folder of an ensemble")],
+    pool: Annotated[Path, typer.Argument(help="a file of structures")],
+    output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
+    count: Annotated[int, typer.Option(help="structures to choose")] = 10,
+    inputs: Inputs = None,
+):
+    """Choose the structures to label next: where an ensemble disagrees, and unlike each other.
+
+    Written in the order of choice, with the disagreement and the place in the pool.
+    """
+    from geojax.datasets import formats
+    from geojax.inference import select as choose
+    from geojax.zoo import load
+
+    structures = formats.read(pool, inputs=named(inputs)).structures
+    found = choose(load(model), structures, count)
+    name = f"largest_{found.property.rpartition('.')[2]}_std"
+    remark = lambda i: {name: float(found.disagreement[i]), "pool_index": i}
+    chosen = [structures[i] for i in found.indices]
+    chosen = [
+        s.replace(info={**s.info, **remark(i)}) for i, s in zip(found.indices, chosen, strict=True)
+    ]
+    formats.write(output, chosen)
+    worst = found.disagreement[found.indices]
+    say(
+        f"{len(chosen)} of {len(structures)} structures written to {output}; disagreement "
+        f"{worst.min():.3g} to {worst.max():.3g} {found.unit}, of the pool "
+        f"{found.disagreement.mean():.3g} on average"
+    )
 
 
 @app.command()

@@ -44,14 +44,14 @@ def md(
     to_json: Json = None,
 ):
     """Dynamics at constant energy, temperature or pressure. The same command resumes."""
-    from geojax.simulation import Ensemble, molecular_dynamics
+    from geojax.simulation import Dynamics, molecular_dynamics
 
     atoms = atoms_of(model, structure, index, inputs)
-    ensemble = Ensemble(temperature, pressure, timestep=timestep, start=start, seed=seed)
+    settings = Dynamics(temperature, pressure, timestep=timestep, start=start, seed=seed)
     with bar("md", steps) as advance:
         record = molecular_dynamics(
             atoms,
-            ensemble,
+            settings,
             steps=steps,
             every=every,
             folder=folder,

@@ -3,6 +3,7 @@
 from geojax.datasets import formats
 from geojax.datasets.acac import acac
 from geojax.datasets.broken_shapes import broken_shapes
+from geojax.datasets.check import Finding, Findings, check_data
 from geojax.datasets.cmu_mocap import cmu_mocap
 from geojax.datasets.crystal_tensors import (
     crystal_tensors,
@@ -44,12 +45,15 @@ __all__ = [
     "DATASETS",
     "AverageEnergies",
     "Dataset",
+    "Finding",
+    "Findings",
     "LabelReport",
     "Reading",
     "acac",
     "average_energies",
     "broken_shape",
     "broken_shapes",
+    "check_data",
     "cmu_mocap",
     "crystal_tensors",
     "ethanol",

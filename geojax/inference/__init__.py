@@ -8,6 +8,7 @@ from geojax.inference.elasticity import Elasticity, elasticity
 from geojax.inference.ensemble import Ensemble
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
+from geojax.inference.select import Selection, select
 from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "Elasticity",
     "Ensemble",
     "Predictor",
+    "Selection",
     "Vibrations",
     "calculator",
     "calibrate",
@@ -30,6 +32,7 @@ __all__ = [
     "open_artifact",
     "predict",
     "refresh",
+    "select",
     "vibrations",
 ]
 

@@ -60,9 +60,9 @@ class Artifact:
             return lambda graph: replace_leaves(Properties(), run(params, graph._asdict()))
 
         cutoff = facts["cutoff"]
-        self.engine = Engine(
-            card, math.inf if cutoff is None else cutoff, facts["nearest"], False, program
-        )
+        reach = math.inf if cutoff is None else cutoff
+        std = "members" in facts  # of an ensemble
+        self.engine = Engine(card, reach, facts["nearest"], False, program, std=std)
         self.card = card
         self._predictor = Predictor(self.engine)
 

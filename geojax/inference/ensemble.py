@@ -23,7 +23,7 @@ from geojax.graphs import Graph, Properties, leaves, replace_leaves
 from geojax.inference.predictor import Engine, make_engine, std_name
 from geojax.model import Card, Model
 
-__all__ = ["Ensemble", "mean_and_std", "predicted", "stacked_params"]
+__all__ = ["Ensemble", "mean_and_std", "predicted", "unstacked"]
 
 COMMON = ("outputs", "E0s", "elements", "forces", "stress", "dtype")
 OF_ENERGY = ("energy", "energies", "forces", "stress")
@@ -74,20 +74,27 @@ class Ensemble:
         """What standard deviations are multiplied by, by property; others stay as they are."""
         return {name: float(row["factor"]) for name, row in self.card.calibration.items()}
 
+    @property
+    def params(self) -> Any:
+        """Those of all members, on a leading axis."""
+        return jax.tree.map(lambda *x: np.stack(x), *(model.params for model in self.models))
+
     @cached_property
     def engine(self) -> Engine:
         """What predicts."""
         around = lambda run: mean_and_std(run, self.factors)
-        return make_engine(self.network, stacked_params(self.models), self.card, around)
+        return make_engine(self.network, self.params, self.card, around)
 
     def replace_card(self, **changes: Any) -> "Ensemble":
         """The same ensemble with some entries of its card changed."""
         return Ensemble(self.models, replace(self.card, **changes))
 
 
-def stacked_params(models: Sequence[Model]) -> Any:
-    """The parameters of all models, on a leading axis."""
-    return jax.tree.map(lambda *x: np.stack(x), *(model.params for model in models))
+def unstacked(model: Model, count: int) -> Ensemble:
+    """The ensemble whose network, card and `params` a model holds."""
+    card = replace(model.card, calibration={})
+    rows = [jax.tree.map(lambda x, i=i: np.asarray(x)[i], model.params) for i in range(count)]
+    return Ensemble([Model(model.network, params, card) for params in rows], model.card)
 
 
 def mean_and_std(

@@ -24,6 +24,7 @@ from safetensors.numpy import save as tensors
 
 from geojax.graphs import Graph, Structure, leaves, sample
 from geojax.inference.artifact import card_of, read_parts, reproduce
+from geojax.inference.ensemble import Ensemble, mean_and_std, unstacked
 from geojax.inference.predictor import Predictor, engine_of, without_hessian
 from geojax.model import Model
 from geojax.potential import predict_fn
@@ -36,7 +37,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(
-    model: Model,
+    model: Model | Ensemble,
     path: str | Path,
     *,
     platforms: Sequence[str] = PLATFORMS,
@@ -46,7 +47,8 @@ def export(
 
     Args:
         model: with an energy, energies, forces and stress are programs; else its outputs.
-            Hessians, direct or derived, are left out: they need the model.
+            Hessians, direct or derived, are left out: they need the model. Programs of an ensemble
+            return its means and standard deviations.
         platforms: to lower for, whatever this machine has.
         vectors: structures whose predictions are stored and compared on opening; by default a
             small generated one.
@@ -80,13 +82,16 @@ def refresh(
     path = Path(path)
     parts = read_parts(path)
     params = nested_params(read_tensors(parts["weights.safetensors"]))
-    card = card_of(json.loads(parts["card.json"])["card"])
-    model = Model(from_table(json.loads(parts["network.json"])), params, card)
+    facts = json.loads(parts["card.json"])
+    card, network = card_of(facts["card"]), from_table(json.loads(parts["network.json"]))
+    model = Model(network, params, card)
+    if members := facts.get("members"):
+        model = unstacked(model, members)
     reproduce(path, engine_of(model), read_tensors(parts["vectors.safetensors"]))
     return _write(model, Path(output or path), platforms, parts["vectors.safetensors"])
 
 
-def _write(model: Model, path: Path, platforms: Sequence[str], vectors: bytes) -> Path:
+def _write(model: Model | Ensemble, path: Path, platforms: Sequence[str], vectors: bytes) -> Path:
     from geojax.networks import to_table  # here: opening a file must not load the networks
 
     inputs = _inputs(vectors)
@@ -107,7 +112,7 @@ def _write(model: Model, path: Path, platforms: Sequence[str], vectors: bytes) -
     return path
 
 
-def programs_of(model: Model) -> dict[str, tuple[bool, bool]]:
+def programs_of(model: Model | Ensemble) -> dict[str, tuple[bool, bool]]:
     """Name -> whether the program returns forces and stress."""
     if not any(output.name == "energy" for output in model.card.outputs):
         return {"outputs": (False, False)}
@@ -144,11 +149,17 @@ def real_graph(plain: dict[str, Any]) -> Graph:
 
 
 def _program(
-    model: Model, forces: bool, stress: bool, platforms: Sequence[str], inputs: dict[str, Any]
+    model: Model | Ensemble,
+    forces: bool,
+    stress: bool,
+    platforms: Sequence[str],
+    inputs: dict[str, Any],
 ) -> bytes:
     """One program `(params, graph) -> {name: array}`, serialised."""
     outputs = without_hessian(model.card.outputs)
     run = predict_fn(model.network, outputs, forces=forces, stress=stress)
+    if isinstance(model, Ensemble):
+        run = mean_and_std(run, model.factors)
     flat = flat_params(model.params, model.card.dtype)
 
     def program(flat: dict[str, Any], graph: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def _program(
         return bytes(exported(like, plain_graph(graph)).serialize())
 
 
-def _small(model: Model) -> Structure:
+def _small(model: Model | Ensemble) -> Structure:
     """A few atoms of the model's elements at bonding distances."""
     rng = np.random.default_rng(0)
     elements = model.card.elements or (0,)
@@ -182,7 +193,7 @@ def _small(model: Model) -> Structure:
     return Structure(positions, species)
 
 
-def _vectors(model: Model, structures: Sequence[Structure]) -> bytes:
+def _vectors(model: Model | Ensemble, structures: Sequence[Structure]) -> bytes:
     """Graphs and what the model makes of them."""
     predictor, stored = Predictor(model), {}
     for i, structure in enumerate(structures):
@@ -207,10 +218,11 @@ def _inputs(vectors: bytes) -> dict[str, np.ndarray]:
     return {k: v for k, v in found.items() if k not in ("positions", "species")}
 
 
-def _card(model: Model) -> dict[str, Any]:
+def _card(model: Model | Ensemble) -> dict[str, Any]:
     now = datetime.now(UTC)
     card = model.card
-    return {
+    members = {"members": len(model)} if isinstance(model, Ensemble) else {}
+    return members | {
         "card": asdict(card) | {"E0s": {str(z): e for z, e in card.E0s.items()}},
         "cutoff": model.network.cutoff,
         "nearest": getattr(model.network, "nearest", None),

@@ -1,12 +1,13 @@
 """Structures worth labelling next: those on which an ensemble disagrees, each unlike the others.
 
-A structure's disagreement is the largest standard deviation of a force, over its atoms. The next
-one chosen has the largest product of disagreement and distance to the nearest chosen one, so that
-neither twins nor what is well known are taken. Distances are those of fingerprints: for each pair
-of elements a histogram of distances to neighbours, per atom.
+A structure's disagreement s is the largest standard deviation of a force, over its atoms. The next
+one chosen has the largest s min(1, d / D), with its distance d to the nearest chosen one and the
+median distance D to the mean of the pool: the order of disagreement, in which those that resemble a
+chosen one fall back and twins are left out. Distances are those of fingerprints: for each pair of
+elements a histogram of distances to neighbours, per atom.
 
 References:
-    Seung, Opper, Sompolinsky, "Query by committee", 1992. Farthest points: Gonzalez, 1985.
+    Seung, Opper, Sompolinsky, "Query by committee", 1992.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from geojax.graphs import Structure, leaf, neighbor_list
+from geojax.graphs import Structure, is_per_node, leaf, neighbor_list
 from geojax.inference.predictor import Predictor, std_name
 
 __all__ = ["Selection", "disagreement", "fingerprints", "select"]
 
 REACH = 6.0  # [Å], of fingerprints where the network's cutoff is longer
 WIDTH = 0.25  # [Å], of their bins
+TWINS = 1e-6  # fingerprints at a smaller distance are the same, to rounding
 
 
 class Selection(NamedTuple):
@@ -30,14 +32,13 @@ class Selection(NamedTuple):
     Attributes:
         indices: in the order of choice.
         disagreement: `[structure]` of the whole pool, in the unit of the property.
-        distances: of each chosen structure to the nearest one chosen before; that of the first to
-            the mean of the pool.
+        property: whose deviation that is.
         unit: of the disagreement.
     """
 
     indices: list[int]
     disagreement: Float[np.ndarray, "structure"]
-    distances: list[float]
+    property: str
     unit: str
 
 
@@ -62,24 +63,21 @@ def select(model: Any, structures: Sequence[Structure], count: int) -> Selection
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     spread = disagreement(predictor, structures)
     points = fingerprints(structures, min(predictor.engine.cutoff, REACH) or REACH)
-    nearest = np.linalg.norm(points - points.mean(0), axis=1)
-    chosen, distances = [], []
+    typical = np.median(np.linalg.norm(points - points.mean(0), axis=1))
+    nearest = np.full(len(points), np.inf)
+    chosen: list[int] = []
     for _ in range(count):
-        score = spread * nearest if chosen else spread
+        unlike = np.minimum(nearest / max(typical, TWINS), 1)
+        score = spread * np.where(nearest > TWINS, unlike, 0)
         best = int(np.argmax(score))
         if not score[best] > 0:
             break
         chosen.append(best)
-        distances.append(float(nearest[best]))
-        away = np.linalg.norm(points - points[best], axis=1)
-        nearest = away if len(chosen) == 1 else np.minimum(nearest, away)
-        nearest[best] = 0.0
-    return Selection(chosen, spread, distances, _watched(predictor)[1])
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[best], axis=1))
+    return Selection(chosen, spread, *_watched(predictor))
 
 
-def disagreement(
-    model: Any, structures: Sequence[Structure]
-) -> Float[np.ndarray, "structure"]:
+def disagreement(model: Any, structures: Sequence[Structure]) -> Float[np.ndarray, "structure"]:
     """The largest standard deviation of each structure: [eV/Å] of the force on an atom.
 
     That of a vector is the root of the sum over its components, which no rotation changes.
@@ -95,8 +93,7 @@ def disagreement(
         )
     name = std_name(_watched(predictor)[0])
     values = [np.asarray(leaf(p, name)) for p in predictor(structures, [name])]
-    rows = [v.reshape(len(s), -1) if name[:4] == "node" else v.reshape(1, -1)
-            for v, s in zip(values, structures, strict=True)]
+    rows = [v.reshape(len(v) if is_per_node(name) else 1, -1) for v in values]
     return np.array([np.sqrt(np.square(row).sum(1)).max() for row in rows])
 
 

@@ -25,7 +25,7 @@ from geojax.so3.rotation_heads import from_axis_angle
 
 __all__ = ["icp", "icp_to_plane"]
 
-SLACK, SLOTS = 0.5, 16  # of candidates: relative to the radius, and how many of them
+SLACK, SLOTS = 0.5, 32  # of candidates: relative to the radius, and how many of them
 
 
 @partial(jax.jit, static_argnames=("radius", "iterations"))

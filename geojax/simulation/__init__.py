@@ -1,13 +1,13 @@
 """Potentials at work: dynamics, minima, ways between them, phonons, in the engines of the field."""
 
 from geojax.simulation.band import Band, elastic_band
-from geojax.simulation.dynamics import Ensemble, Record, molecular_dynamics
+from geojax.simulation.dynamics import Dynamics, Record, molecular_dynamics
 from geojax.simulation.phonons import Phonons, phonons
 from geojax.simulation.relaxation import Relaxation, relax
 
 __all__ = [
     "Band",
-    "Ensemble",
+    "Dynamics",
     "Phonons",
     "Record",
     "Relaxation",

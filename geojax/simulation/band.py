@@ -81,8 +81,7 @@ def elastic_band(
             are not positive.
     """
     try:
-        from ase.mep import NEB
-        from ase.optimize import FIRE
+        from ase import mep, optimize
     except ImportError as error:
         raise ImportError("bands run in ASE; pip install 'geojax[atoms]'") from error
     _check(start, end, images, force, steps)
@@ -90,7 +89,8 @@ def elastic_band(
     for image in band:
         image.calc = start.calc
     options = {"k": spring, "method": "improvedtangent", "allow_shared_calculator": True}
-    nudged = NEB(band, **options)
+    nudged = mep.NEB(band, **options)
+    fire: Any = optimize.FIRE  # its stubs lack bands
     nudged.interpolate(method="idpp", mic=bool(any(start.pbc)))
     taken, converged = 0, False
     for climbs in (False, True) if climb else (False,):
@@ -98,20 +98,18 @@ def elastic_band(
             converged = False
             break
         nudged.climb = climbs
-        search = FIRE(nudged, logfile=None)
+        search = fire(nudged, logfile=None)
         limit = force if climbs or not climb else max(10 * force, 0.5)
         converged = bool(search.run(fmax=limit, steps=steps - taken))
         taken += search.get_number_of_steps()
     energies = np.array([start.calc.get_property("energy", image) for image in band])
     across = float(np.linalg.norm(nudged.get_forces(), axis=1).max())
     found = Band(converged, taken, tuple(band), energies, across)
-    for image, energy in zip(band, energies, strict=True) if trajectory is not None else ():
-        forces = np.array(start.calc.get_property("forces", image))
-        append(
-            trajectory,
-            from_ase(image, labels=False),
-            Properties(energy=np.array(energy), forces=forces),
-        )
+    if trajectory is not None:
+        for image, energy in zip(band, energies, strict=True):
+            forces = np.array(start.calc.get_property("forces", image))
+            found_there = Properties(energy=np.array(energy), forces=forces)
+            append(trajectory, from_ase(image, labels=False), found_there)
     return found
 
 

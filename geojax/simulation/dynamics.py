@@ -26,14 +26,14 @@ from geojax.graphs import Properties
 from geojax.signals import Signals, Stopped
 from geojax.units import PRESSURE
 
-__all__ = ["Ensemble", "Record", "molecular_dynamics"]
+__all__ = ["Dynamics", "Record", "molecular_dynamics"]
 
 COLUMNS = ("step", "time", "potential", "kinetic", "temperature", "volume", "pressure")
 LOG, FRAMES, STATE, SETTINGS = "log.csv", "trajectory.extxyz", "state.npz", "settings.json"
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Dynamics:
     """What is kept constant: the energy unless there is a temperature, the cell unless a pressure.
 
     Attributes:
@@ -78,7 +78,7 @@ class Record:
         volume: [Å³], and pressure [GPa], with the kinetic part: NaN without a moving cell.
         positions: [Å]; None where they were written to a folder.
         nodes: how many atoms.
-        ensemble: that was asked for.
+        dynamics: that was asked for.
     """
 
     time: Float[np.ndarray, "frame"]
@@ -89,7 +89,7 @@ class Record:
     pressure: Float[np.ndarray, "frame"]
     positions: Float[np.ndarray, "frame node 3"] | None
     nodes: int
-    ensemble: Ensemble
+    dynamics: Dynamics
 
     @property
     def total(self) -> Float[np.ndarray, "frame"]:
@@ -112,10 +112,10 @@ class Record:
             "picoseconds": float(self.time[-1]) / 1000,
             "temperature [K]": float(self.temperature[settled].mean()),
         }
-        if self.ensemble.temperature is None and self.ensemble.pressure is None:
+        if self.dynamics.temperature is None and self.dynamics.pressure is None:
             found["drift [meV/atom/ps]"] = 1000 * self.drift
             found["fluctuation [meV/atom]"] = 1000 * float(self.total[settled].std()) / self.nodes
-        if self.ensemble.pressure is not None:
+        if self.dynamics.pressure is not None:
             found["pressure [GPa]"] = float(self.pressure[settled].mean())
             found["volume [Å³]"] = float(self.volume[settled].mean())
         return found
@@ -123,7 +123,7 @@ class Record:
 
 def molecular_dynamics(
     atoms: Any,
-    ensemble: Ensemble | None = None,
+    dynamics: Dynamics | None = None,
     *,
     steps: int,
     every: int = 20,
@@ -140,7 +140,7 @@ def molecular_dynamics(
 
     Args:
         atoms: ASE's, with a calculator; moved in place.
-        ensemble: constant energy by default.
+        dynamics: constant energy by default.
         steps: from the beginning of the run, in all.
         every: steps between kept frames.
         folder: of the run.
@@ -153,15 +153,15 @@ def molecular_dynamics(
             a run with other settings or other atoms.
         Stopped: a signal came; the state is saved.
     """
-    ensemble = Ensemble() if ensemble is None else ensemble
+    dynamics = Dynamics() if dynamics is None else dynamics
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every are 1 or more; got steps={steps}, every={every}")
-    if ensemble.pressure is not None and not all(atoms.pbc):
+    if dynamics.pressure is not None and not all(atoms.pbc):
         raise ValueError(
             f"a pressure needs a lattice in three directions; got pbc={list(atoms.pbc)}; leave "
             "pressure=None"
         )
-    run = _Run(atoms, ensemble, every, None if folder is None else Path(folder))
+    run = _Run(atoms, dynamics, every, None if folder is None else Path(folder))
     with Signals() as signals:
         saved = time.monotonic()
         for done in run.to(steps):
@@ -179,16 +179,16 @@ def molecular_dynamics(
 class _Run:
     """The integrator, what it has put out, and how both are saved."""
 
-    def __init__(self, atoms: Any, ensemble: Ensemble, every: int, folder: Path | None):
-        self.atoms, self.ensemble, self.every, self.folder = atoms, ensemble, every, folder
+    def __init__(self, atoms: Any, dynamics: Dynamics, every: int, folder: Path | None):
+        self.atoms, self.dynamics, self.every, self.folder = atoms, dynamics, every, folder
         self.rows: list[tuple[float, ...]] = []
         self.frames: list[np.ndarray] = []
-        state = self._start(ensemble)
+        state = self._start(dynamics)
         self.done = 0 if state is None else int(state["step"])
         if state is None:
-            _thermalize(atoms, ensemble)
-        self.random = np.random.default_rng(ensemble.seed + 1)
-        self.engine = _engine(atoms, ensemble, self.random)
+            _thermalize(atoms, dynamics)
+        self.random = np.random.default_rng(dynamics.seed + 1)
+        self.engine = _engine(atoms, dynamics, self.random)
         if state is not None:
             self._restore(state)
         else:
@@ -207,14 +207,14 @@ class _Run:
             yield self.done
 
     def _keep(self, step: int) -> None:
-        atoms, moving = self.atoms, self.ensemble.pressure is not None
+        atoms, moving = self.atoms, self.dynamics.pressure is not None
         pressure = np.nan
         if moving:
             stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
             pressure = -np.trace(stress) / 3 / PRESSURE["GPa"]
         row = (
             step,
-            step * self.ensemble.timestep,
+            step * self.dynamics.timestep,
             atoms.get_potential_energy(),
             atoms.get_kinetic_energy(),
             atoms.get_temperature(),
@@ -252,11 +252,11 @@ class _Run:
         )
         os.replace(unfinished, self.folder / STATE)
 
-    def _start(self, ensemble: Ensemble) -> dict[str, Any] | None:
+    def _start(self, dynamics: Dynamics) -> dict[str, Any] | None:
         """The saved state, if there is one; else the folder and the heads of its files."""
         if self.folder is None:
             return None
-        settings = json.dumps({**asdict(ensemble), "every": self.every}, indent=1)
+        settings = json.dumps({**asdict(dynamics), "every": self.every}, indent=1)
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.folder / SETTINGS
         if before.exists() and before.read_text() != settings:
@@ -299,17 +299,17 @@ class _Run:
         columns = dict(zip(COLUMNS, np.array(self.rows).T, strict=True))
         del columns["step"]
         positions = np.array(self.frames) if self.folder is None else None
-        return Record(**columns, positions=positions, nodes=len(self.atoms), ensemble=self.ensemble)
+        return Record(**columns, positions=positions, nodes=len(self.atoms), dynamics=self.dynamics)
 
 
-def _thermalize(atoms: Any, ensemble: Ensemble) -> None:
+def _thermalize(atoms: Any, dynamics: Dynamics) -> None:
     """First velocities, without momentum and, outside a lattice, without rotation."""
     from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
     if atoms.get_momenta().any():
         return
-    temperature = ensemble.start or ensemble.temperature or 300.0
-    thermalize_momenta(atoms, temperature, rng=np.random.default_rng(ensemble.seed))
+    temperature = dynamics.start or dynamics.temperature or 300.0
+    thermalize_momenta(atoms, temperature, rng=np.random.default_rng(dynamics.seed))
     Stationary(atoms)
     if not atoms.pbc.any() and atoms.get_moments_of_inertia().min() > 1e-3:  # not a line
         ZeroRotation(atoms)
@@ -321,20 +321,20 @@ def _units() -> Any:
     return units
 
 
-def _engine(atoms: Any, ensemble: Ensemble, random: np.random.Generator) -> Any:
+def _engine(atoms: Any, dynamics: Dynamics, random: np.random.Generator) -> Any:
     try:
         from ase.md.langevinbaoab import LangevinBAOAB
     except ImportError as error:
         raise ImportError("dynamics run in ASE 3.27; pip install 'geojax[atoms]'") from error
     units = _units()
     options: dict[str, Any] = {"rng": random}
-    if ensemble.temperature is not None:
-        options["temperature_K"] = ensemble.temperature
-        options["T_tau"] = ensemble.thermostat_time * units.fs
-    if ensemble.pressure is not None:
-        options["externalstress"] = -ensemble.pressure * units.GPa
-        options["P_tau"] = ensemble.barostat_time * units.fs
-        options["hydrostatic"] = ensemble.isotropic
+    if dynamics.temperature is not None:
+        options["temperature_K"] = dynamics.temperature
+        options["T_tau"] = dynamics.thermostat_time * units.fs
+    if dynamics.pressure is not None:
+        options["externalstress"] = -dynamics.pressure * units.GPa
+        options["P_tau"] = dynamics.barostat_time * units.fs
+        options["hydrostatic"] = dynamics.isotropic
     with warnings.catch_warnings():  # the mass of the barostat follows from its time
         warnings.filterwarnings("ignore", "Using heuristic P_mass")
-        return LangevinBAOAB(atoms, ensemble.timestep * units.fs, **options)
+        return LangevinBAOAB(atoms, dynamics.timestep * units.fs, **options)

@@ -29,6 +29,7 @@ from geojax.training.losses import DESCRIPTORS, VIEWS, Term, terms_from_table
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
+from geojax.training.resample import drawn
 
 __all__ = ["train"]
 
@@ -57,6 +58,7 @@ def train(
     folder: str | Path | None = None,
     name: str | None = None,
     console: Console | None = None,
+    resample: int | None = None,
 ) -> Model:
     """A trained model; the test set is not touched.
 
@@ -72,6 +74,8 @@ def train(
         layout: of the edges, "list" or "table" (see `graphs.messages`).
         folder: of the run; a run that is there already is continued. A temporary one by default.
         name: of the model; the data's name by default.
+        resample: a seed: steps see a draw of the training structures (see `training.resample`);
+            what is set from the data is set from all of them.
 
     Raises:
         KeyError: another layout.
@@ -115,7 +119,8 @@ def train(
     network = fit_to_data(network, samples["train"])
     if normalise:
         card = replace(card, outputs=_normalised(card, terms, samples["train"]))
-    settings = _settings(network, card, terms, optimizer, options, layout)
+    settings = _settings(network, card, terms, optimizer, options, layout) | {"resample": resample}
+    samples["train"] = drawn(samples["train"], resample)
     with (
         tempfile.TemporaryDirectory() as scratch,
         only_run(where := _made(Path(folder or scratch))),

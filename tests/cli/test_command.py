@@ -12,8 +12,8 @@ from geojax.cli import command as parts
 from tests.cli.conftest import run
 
 COMMANDS = (
-    "train evaluate predict export certify inspect md relax neb vibrations phonons elastic data "
-    "view doctor list"
+    "train evaluate predict export certify calibrate select inspect md relax neb vibrations "
+    "phonons elastic data check view doctor list"
 ).split()
 
 

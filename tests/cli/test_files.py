@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from geojax import datasets
 from tests.cli.conftest import run
+from tests.datasets.check.samples import ethanol
 
 
 def test_list_names_what_is_registered():
@@ -22,3 +24,18 @@ def test_a_cloud_is_told_of_and_shown(tmp_path: Path):
     code, text = run("view", str(cloud), "--to", str(page), "--color", "ring")
     assert code == 0 and str(page) in text.replace("\n", "")
     assert "ring 2" in page.read_text()
+
+
+def test_data_are_checked_and_errors_end_with_one(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda name: ethanol())
+    code, text = run("check", "ethanol")
+    assert code == 0 and "0 errors" in text and "200 structures, 3 isolated atoms" in text
+    frame = "2\nProperties=species:S:1:pos:R:3 energy={}\nO 0 0 0\nH 0 0 {}\n"
+    good, bad = tmp_path / "good.xyz", tmp_path / "bad.xyz"
+    good.write_text("".join(frame.format(-1 - d, 1 + d) for d in (0.01, 0.02, 0.03)))
+    bad.write_text(frame.format(-1.01, 1.01) + frame.format("nan", 1))
+    assert run("check", str(good))[0] == 0
+    code, text = run("check", str(good), "--valid", str(bad), "--json", str(tmp_path / "a.json"))
+    assert code == 1 and "unreadable" in text and "leak" in text
+    assert '"kind": "leak"' in (tmp_path / "a.json").read_text()
+    assert run("check", str(good), "--units", "positions=Bohr")[0] == 1

@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import run
+from tests.inference.conftest import molecule
+from tests.inference.test_ensemble import members
 
 
 def test_the_road_of_a_model(tmp_path: Path):
@@ -34,3 +38,39 @@ def test_the_road_of_a_model(tmp_path: Path):
     fresh = tmp_path / "fresh.geojax"
     assert run("export", str(artifact), str(fresh), "--platforms", "cpu")[0] == 0
     assert fresh.exists()
+
+
+def test_the_road_of_an_ensemble(untrained, tmp_path: Path):
+    """calibrate, evaluate, predict, select and dynamics with the folder of an ensemble."""
+    from geojax import zoo
+    from geojax.datasets import formats
+    from geojax.graphs import Properties
+    from geojax.inference import Ensemble
+
+    where, pool, out = tmp_path / "committee", tmp_path / "pool.xyz", tmp_path / "out.xyz"
+    zoo.save(Ensemble(members(untrained, 2)), where)
+    structures = [molecule(5, seed) for seed in range(6)]
+    structures = [
+        s.replace(properties=Properties(energy=1.0 + i)) for i, s in enumerate(structures)
+    ]
+    formats.write(pool, structures)
+    figures = tmp_path / "calibration.json"
+    code, text = run("calibrate", str(where), str(pool), "--json", str(figures))
+    factor = json.loads(figures.read_text())["energy"]["factor"]
+    assert code == 0 and "miscalibration" in text and zoo.load(where).factors == {"energy": factor}
+    assert run("evaluate", str(where), str(pool))[0] == 0
+    assert run("predict", str(where), str(pool), str(out))[0] == 0
+    assert "geojax_energy_std" in out.read_text() and "geojax_forces_std:R:3" in out.read_text()
+    code, text = run("select", str(where), str(pool), str(out), "--count", "2")
+    assert code == 0 and "2 of 6 structures" in text
+    chosen = formats.read(out).structures
+    spread = [s.info["largest_forces_std"] for s in chosen]
+    assert spread[0] > 0 and len({s.info["pool_index"] for s in chosen}) == 2
+    moved = run("md", str(where), str(pool), "--steps", "2", "--folder", str(tmp_path / "md"))
+    assert moved[0] == 0
+    with pytest.raises(ValueError, match="is one model"):
+        run("calibrate", str(where / "0"), str(pool))
+    with pytest.raises(TypeError, match="is one model"):
+        run("select", str(where / "0"), str(pool), str(out), "--count", "1")
+    with pytest.raises(TypeError):
+        run("certify", str(where))

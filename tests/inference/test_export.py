@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from geojax.inference import BadArtifact, open_artifact, predict
+from geojax.graphs import leaf, leaves
+from geojax.inference import BadArtifact, Ensemble, open_artifact, predict
 from geojax.inference.export import export, flat_params, nested_params, programs_of, refresh
 from geojax.model import Card
 from geojax.potential import Output
 
 from .conftest import molecule
 from .test_artifact import rewritten, with_hashes
+from .test_ensemble import members
 
 
 def test_parameters_round_trip_by_path(energy_model):
@@ -50,6 +52,21 @@ def test_an_expired_file_is_refused_and_written_again_from_its_weights(energy_mo
     np.testing.assert_allclose(found.forces, want.forces, atol=1e-5)
     with zipfile.ZipFile(old) as a, zipfile.ZipFile(path) as b:
         assert a.read("vectors.safetensors") == b.read("vectors.safetensors")
+
+
+@pytest.mark.slow
+def test_an_ensemble_keeps_its_deviations_and_its_members(energy_model, tmp_path):
+    models = members(energy_model("float64"))
+    ensemble = Ensemble(models).replace_card(calibration={"forces": {"factor": 2.0}})
+    path = export(ensemble, tmp_path / "x.geojax", platforms=["cpu"])
+    for file in (path, refresh(path, tmp_path / "y.geojax", platforms=["cpu"])):
+        (found,), (want,) = open_artifact(file)([molecule()]), predict(ensemble, [molecule()])
+        assert set(leaves(found)) == set(leaves(want))
+        for name, value in leaves(want).items():
+            np.testing.assert_allclose(leaf(found, name), value, rtol=1e-9, atol=1e-9)
+    alone = export(models[0], tmp_path / "z.geojax", platforms=["cpu"])
+    with pytest.raises(ValueError, match="'node_targets.forces_std' was asked for"):
+        open_artifact(alone)([molecule()], ["node_targets.forces_std"])
 
 
 @pytest.mark.slow

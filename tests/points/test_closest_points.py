@@ -87,7 +87,7 @@ def by_hand(source, target, radius, iterations):
     return rotation, translation
 
 
-@pytest.mark.parametrize("slots", [16, 2], ids=["candidates", "too few slots"])
+@pytest.mark.parametrize("slots", [32, 2], ids=["candidates", "too few slots"])
 def test_partners_are_the_nearest_points_on_a_long_way(x64, slots, monkeypatch):
     """The cloud moves by many times the slack, so that candidates are found anew."""
     monkeypatch.setattr(closest_points, "SLOTS", slots)

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 
 from geojax.datasets.formats import read
 from geojax.signals import Stopped
-from geojax.simulation import Ensemble, molecular_dynamics
+from geojax.simulation import Dynamics, molecular_dynamics
 
 
 class Spring(Calculator):
@@ -46,7 +46,7 @@ def copper() -> Atoms:
 
 
 def test_energy_is_kept_and_frames_are_every_so_many_steps():
-    run = lambda: molecular_dynamics(molecule(), Ensemble(timestep=0.25), steps=400, every=10)
+    run = lambda: molecular_dynamics(molecule(), Dynamics(timestep=0.25), steps=400, every=10)
     record = run()
     assert record.total.shape == (41,) and record.positions.shape == (41, 2, 3)
     assert np.ptp(record.total) < 0.02 * np.ptp(record.kinetic)
@@ -61,19 +61,19 @@ def test_energy_is_kept_and_frames_are_every_so_many_steps():
 def test_half_the_step_is_a_quarter_of_the_fluctuation():
     spread = []
     for halvings in range(2):
-        ensemble = Ensemble(timestep=0.4 / 2**halvings)
-        record = molecular_dynamics(molecule(), ensemble, steps=100 * 2**halvings, every=1)
+        dynamics = Dynamics(timestep=0.4 / 2**halvings)
+        record = molecular_dynamics(molecule(), dynamics, steps=100 * 2**halvings, every=1)
         spread.append(record.total.std())
     assert 3.6 < spread[0] / spread[1] < 4.4
 
 
 def test_a_thermostat_and_a_barostat_reach_their_numbers():
-    hot = Ensemble(temperature=600.0, thermostat_time=20.0, timestep=4.0, start=300.0)
+    hot = Dynamics(temperature=600.0, thermostat_time=20.0, timestep=4.0, start=300.0)
     record = molecular_dynamics(copper(), hot, steps=200, every=2)
     assert record.temperature[0] == pytest.approx(300, rel=0.3)
     assert record.temperature[20:].mean() == pytest.approx(600, rel=0.2)
     assert np.isnan(record.pressure).all()
-    pressed = Ensemble(
+    pressed = Dynamics(
         temperature=300.0, pressure=20.0, thermostat_time=20.0, barostat_time=200.0, timestep=4.0
     )
     atoms = copper()
@@ -85,11 +85,11 @@ def test_a_thermostat_and_a_barostat_reach_their_numbers():
     assert "volume [Å³]" in record.summary()
 
 
-@pytest.mark.parametrize("ensemble", [Ensemble(), Ensemble(temperature=300.0)], ids=["NVE", "NVT"])
-def test_a_run_goes_on_as_if_it_had_not_stopped(ensemble, tmp_path):
-    whole = molecular_dynamics(molecule(), ensemble, steps=60, every=10)
-    molecular_dynamics(molecule(), ensemble, steps=35, every=10, folder=tmp_path)
-    record = molecular_dynamics(molecule(), ensemble, steps=60, every=10, folder=tmp_path)
+@pytest.mark.parametrize("dynamics", [Dynamics(), Dynamics(temperature=300.0)], ids=["NVE", "NVT"])
+def test_a_run_goes_on_as_if_it_had_not_stopped(dynamics, tmp_path):
+    whole = molecular_dynamics(molecule(), dynamics, steps=60, every=10)
+    molecular_dynamics(molecule(), dynamics, steps=35, every=10, folder=tmp_path)
+    record = molecular_dynamics(molecule(), dynamics, steps=60, every=10, folder=tmp_path)
     np.testing.assert_array_equal(record.total, whole.total)
     frames = read(tmp_path / "trajectory.extxyz", inputs={"velocities": "velocities"}).structures
     np.testing.assert_array_equal([f.positions for f in frames], whole.positions)
@@ -118,7 +118,7 @@ def test_velocities_that_are_there_are_kept():
     "change, message",
     [
         (dict(steps=0), "steps and every are 1 or more"),
-        (dict(ensemble=Ensemble(pressure=1.0)), "a pressure needs a lattice in three directions"),
+        (dict(dynamics=Dynamics(pressure=1.0)), "a pressure needs a lattice in three directions"),
     ],
 )
 def test_what_cannot_run_is_refused(change, message):
@@ -135,4 +135,4 @@ def test_other_settings_or_atoms_do_not_go_on(tmp_path):
     with pytest.raises(ValueError, match="goes on with its own atoms"):
         molecular_dynamics(copper(), steps=20, every=5, folder=tmp_path)
     with pytest.raises(ValueError, match="timestep is a positive number"):
-        Ensemble(timestep=0.0)
+        Dynamics(timestep=0.0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from geojax.datasets.check import energies, forces, geometry, labels, leaks, units
+from geojax.datasets.check import energies, forces, geometry, labels, leaks, shear, units
 from geojax.datasets.check.findings import Finding, Findings
 from geojax.datasets.check.work import near_pairs
 from geojax.datasets.dataset import isolated_energies
@@ -19,6 +19,14 @@ from geojax.graphs import Structure
 __all__ = ["check_data"]
 
 MOST = 3000  # structures of a split
+FOLLOWS = {  # kind -> what an error of this kind brings with it, which is not said again
+    "length unit": ("energy and forces disagree", "energy and stress disagree", "stress offset"),
+    "force unit": ("stress offset",),
+    "energy and force unit": ("stress offset",),
+    "pbc missing": ("net torque",),
+    "net torque": ("energy and forces disagree",),
+    "two levels": ("energy and forces disagree",),
+}
 
 
 def check_data(
@@ -40,7 +48,7 @@ def check_data(
         most: of each split so many structures, in runs of neighbours spread over it, are looked at.
 
     Raises:
-        ValueError: there is no structure of atoms.
+        ValueError: there is no structure of atoms, or isolated atoms only.
     """
     given = {"train": train, "valid": valid, "test": test}
     structures: list[Structure] = []
@@ -61,12 +69,18 @@ def check_data(
             "none; clouds of points are told of by inspect_data"
         )
     keep = np.flatnonzero(atoms & ~np.array([_is_free_atom(s) for s in structures], bool))
+    if not len(keep):
+        raise ValueError(
+            f"isolated atoms are checked against structures; all {len(structures)} structures are "
+            "isolated atoms; give a file of structures beside them"
+        )
     free, conflict = _free_atoms([s for s in structures if _is_free_atom(s)], E0s)
-    structures, part, name = ([row[i] for i in keep] for row in (structures, part, name))
+    structures, part = [structures[i] for i in keep], [part[i] for i in keep]
+    name = [name[i] for i in keep]
     looked.insert(0, f"{len(structures)} structures, {len(free)} isolated atoms")
     found, told = _findings(structures, part, _namer(name), free)
     reading = [*labels.rejected(reports), *labels.suspicious_keys(reports)]
-    return Findings((*reading, *conflict, *found), (*looked, *told))
+    return Findings((*reading, *conflict, *_causes(found)), (*looked, *told))
 
 
 def _findings(
@@ -86,7 +100,7 @@ def _findings(
     pairs = near_pairs(sound)
     told, energy, seen = units.energy_units(pairs, scale, length)
     stressed, seen_stress = units.stress_units(pairs, energy)
-    found += [*told, *stressed, *zeros]
+    found += [*told, *stressed, *shear.shear_order(sound), *zeros]
     found += labels.missing(structures, names)
     found += labels.constant(structures) + labels.digits(sound)
     found += forces.net_forces(structures, names)
@@ -100,6 +114,13 @@ def _findings(
         found += energies.outliers(sound, names)
     found += leaks.leaks(structures, part, names)
     return found, [text for text in (seen, seen_stress) if text]
+
+
+def _causes(found: list[Finding]) -> list[Finding]:
+    """The findings without those that others explain."""
+    errors = {finding.kind for finding in found if finding.severity == "error"}
+    explained = {kind for cause in errors for kind in FOLLOWS.get(cause, ())}
+    return [finding for finding in found if finding.kind not in explained]
 
 
 def _some(count: int, most: int) -> list[int]:

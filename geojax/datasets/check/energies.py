@@ -124,7 +124,9 @@ def levels(structures: Sequence[Structure], pairs: Pairs, names: Names) -> list[
             f"energies of one composition fall into two groups more than {GAP:g} eV/atom apart; "
             f"{int(gaps.sum())} structures are in the smaller ones"
         )
-        fix = "two levels of theory or references in one set? keep one; nothing if matter explains it"
+        fix = (
+            "two levels of theory or references in one set? keep one; nothing if matter explains it"
+        )
         return [Finding("two levels", "warning", text, names(gaps), fix)]
     return []
 

@@ -56,7 +56,7 @@ def _systematic(flagged: np.ndarray, share: np.ndarray, large: float) -> bool:
 
 
 def _share(s: Structure, *, turning: bool) -> float:
-    """|Σ F| or |Σ r × F| over what independent forces of this size would have; NaN: none to tell."""
+    """|Σ F| or |Σ r × F| over what independent forces of this size have; NaN: none to tell."""
     forces = s.properties.forces
     if forces is None or len(s) < 2 or (turning and any(s.pbc)):
         return np.nan
@@ -85,9 +85,10 @@ def large_forces(structures: Sequence[Structure], names: Names) -> list[Finding]
     if not beyond.any():
         return []
     worst = float(np.nanmax(most))
+    limit = max(BEYOND * middle, LEAST)
     text = (
-        f"{int(beyond.sum())} structures have a force of more than {max(BEYOND * middle, LEAST):.3g} "
-        f"eV/Å; the largest is {worst:.4g}, the median of the largest {middle:.3g}"
+        f"{int(beyond.sum())} structures have a force of more than {limit:.3g} eV/Å; the largest "
+        f"is {worst:.4g}, the median of the largest {middle:.3g}"
     )
     fix = "look at them: SCF that did not converge, exploded dynamics? take them out"
     severity = "error" if worst > max(EXPLODED, 50 * middle) else "warning"

@@ -1,5 +1,4 @@
-"""Lengths against covalent radii: unit of positions, atoms too near or gone, cells that do not fit.
-"""
+"""Lengths against covalent radii: unit of positions, atoms too near or gone, odd cells."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -21,6 +20,7 @@ CLOSE, TOUCHING = 0.5, 0.25  # of the sum of radii
 LONELY, GONE = 3.0, 8.0  # of the sum of radii
 FEWEST = 3  # structures that tell a unit
 TURNS = 50  # lattice vectors away from the cell
+FEW = 1000  # atoms, of which all pairs are compared
 VACUUM = 6.0  # [Å] on every side: a molecule in a box
 
 
@@ -83,9 +83,11 @@ def length_unit(found: Bonds) -> tuple[list[Finding], float]:
         return [Finding("length unit", "error", f"{text}: {unit}", (), fix)], factors[unit]
     over = {u: abs(np.log(ratio / f)) for u, f in factors.items()}
     unit = min(over, key=lambda u: over[u])
-    cause = f"positions were in Å and have been converted as if from {unit}" * (over[unit] < 0.35)
-    fix = cause or "check the unit of the positions: units={'positions': …}"
-    return [Finding("length unit", "error", text, (), fix)], 1 / factors[unit] if cause else 1.0
+    if over[unit] < 0.35:
+        fix = f"positions were in Å and have been converted as if from {unit}: read them as Å"
+        return [Finding("length unit", "error", text, (), fix)], 1 / factors[unit]
+    fix = "check the units of positions and cells, and that both have one: units={'positions': …}"
+    return [Finding("length unit", "error", text, (), fix)], 1.0
 
 
 def close_and_far(
@@ -181,7 +183,7 @@ def _cell_flags(s: Structure) -> tuple[bool, ...]:
     if s.cell is None or abs(np.linalg.det(s.cell)) < 1e-9:
         return (False,) * 5
     inside = s.positions @ np.linalg.inv(s.cell)
-    box = not any(s.pbc) and len(s) > 1
+    box = not any(s.pbc) and 1 < len(s) <= FEW
     far = any(s.pbc) and np.abs(inside[:, list(s.pbc)]).max() > TURNS
     left = np.linalg.det(s.cell) < 0
     empty = all(s.pbc) and len(s) > 1 and _vacuum(s, inside) > 2 * VACUUM
@@ -190,7 +192,7 @@ def _cell_flags(s: Structure) -> tuple[bool, ...]:
 
 def _vacuum(s: Structure, inside: np.ndarray) -> float:
     """The least over the axes of the widest empty slice [Å]."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(s.cell), axis=0)
+    heights = 1 / np.linalg.norm(np.linalg.inv(np.asarray(s.cell)), axis=0)
     wrapped = np.sort(inside - np.floor(inside), axis=0)
     gaps = np.diff(wrapped, axis=0, append=wrapped[:1] + 1)
     return float((gaps.max(0) * heights).min())
@@ -198,13 +200,12 @@ def _vacuum(s: Structure, inside: np.ndarray) -> float:
 
 def _filled(s: Structure) -> bool:
     """Whether images of atoms would be neighbours, and none too near, along each axis."""
-    repeated = s.replace(pbc=(True, True, True))
+    cell = s.replace(pbc=(True, True, True)).cell  # completed, where vectors are zero
+    assert cell is not None
     ratios = []
     for axis in range(3):
-        pbc = [False] * 3
-        pbc[axis] = True
         alone = s.positions.astype(float)
-        moved = alone + repeated.cell[axis]
+        moved = alone + cell[axis]
         gap = np.linalg.norm(alone[:, None] - moved[None], axis=2)
         radii = np.array([_radius(int(z)) for z in s.species])
         ratios.append(np.nanmin(gap / (radii[:, None] + radii[None]), initial=np.inf))

@@ -17,6 +17,7 @@ Names = Callable[[np.ndarray], tuple[str, ...]]
 FEWEST = 3  # different structures with one value: a constant
 COARSE = 0.02  # of the spread of the energies of one composition
 DIGITS = 7  # decimals that are tried
+FEW = 500  # atoms, of which all pairs are compared
 LOPSIDED = 0.02  # of a sum of 1 / r³ over neighbours: no symmetry makes the force zero
 
 
@@ -97,7 +98,7 @@ def placeholders(structures: Sequence[Structure], names: Names) -> list[Finding]
 
 def _lopsided(s: Structure) -> bool:
     """Whether the neighbours of an atom do not balance, so that its force can hardly be zero."""
-    if len(s) < 2 or any(s.pbc):
+    if len(s) < 2 or any(s.pbc) or len(s) > FEW:
         return len(s) > 1 and _uneven(s)
     apart = s.positions[None].astype(float) - s.positions[:, None]
     length = np.linalg.norm(apart, axis=2) + np.eye(len(s))

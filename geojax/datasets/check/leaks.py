@@ -22,6 +22,7 @@ NEAR = 0.02  # [Å]: a neighbouring frame
 SHELL = 16  # nearest atoms
 PROJECTIONS = 6
 DIFFERENT = 0.02  # [eV/atom] between the labels of one structure
+STATES = ("charge", "spin", "multiplicity")
 MOST_NEIGHBOURS = 8  # reported of one structure
 
 
@@ -80,8 +81,11 @@ def leaks(
         names: a mask over the structures -> their names.
     """
     pairs = twins(structures, NEAR)
+    pairs = [(i, j, gap) for i, j, gap in pairs if _same_inputs(structures[i], structures[j])]
     same = [(i, j) for i, j, gap in pairs if gap < SAME]
     near = [(i, j) for i, j, gap in pairs if gap >= SAME]
+    against = [(i, j) for i, j in same if _contradict(structures[i], structures[j])]
+    states = _states([(structures[i], structures[j]) for i, j in against])
     result = []
 
     def add(found: list, kind: str, severity: str, text: str, fix: str) -> None:
@@ -108,12 +112,14 @@ def leaks(
         "take them out of the later split: errors on them say nothing",
     )
     add(
-        [(i, j) for i, j in same if _contradict(structures[i], structures[j])],
+        against,
         "contradicting labels",
         "error",
         f"{{}} structures are there before with an energy that differs by more than "
         f"{DIFFERENT * 1e3:g} meV/atom",
-        "two levels of theory, spins or runs that did not converge: keep one of each",
+        f"they differ in {', '.join(states)}: read it as an input of the network: inputs={{…}}"
+        if states
+        else "two levels of theory, spins or runs that did not converge: keep one of each",
     )
     add(
         [(i, j) for i, j in near if part[i] != part[j]],
@@ -131,3 +137,15 @@ def _contradict(a: Structure, b: Structure) -> bool:
         return False
     gap = float(a.properties.energy) - float(b.properties.energy)
     return abs(gap) / len(a) > DIFFERENT
+
+
+def _same_inputs(a: Structure, b: Structure) -> bool:
+    """Whether a network would be given the same numbers, whatever the order of the atoms."""
+    pairs = [(np.ravel(a.inputs[k]), np.ravel(b.inputs[k])) for k in a.inputs if k in b.inputs]
+    return all(np.allclose(np.sort(x), np.sort(y)) for x, y in pairs if x.shape == y.shape)
+
+
+def _states(pairs: Sequence[tuple[Structure, Structure]]) -> list[str]:
+    """Remarks on charge and spin in which structures differ."""
+    keys = {k for a, _ in pairs for k in a.info if any(word in k.lower() for word in STATES)}
+    return sorted(k for k in keys if any(a.info.get(k) != b.info.get(k) for a, b in pairs))

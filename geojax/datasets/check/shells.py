@@ -27,12 +27,12 @@ def nearest(
     shifts = _shifts(structure, count)
     cloud = x if shifts is None else (x[None] + shifts[:, None]).reshape(-1, 3)
     own = np.arange(len(x))
-    distance, index = KDTree(cloud).query(x, k=count + 1)
+    found = KDTree(cloud).query(x, k=count + 1)
+    distance, index = np.asarray(found[0]), np.asarray(found[1])
     # An atom finds itself; of two at one place either may come first.
     itself = index == own[:, None]
-    itself[~itself.any(1), -1] = True
+    itself[~itself.any(axis=1), -1] = True
     keep = ~itself
-    keep[keep.sum(1) > count, 0] = False
     shape = (len(x), count)
     distance, index = distance[keep].reshape(shape), index[keep].reshape(shape)
     return distance, np.where(np.isfinite(distance), index % len(x), own[:, None])

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from geojax.datasets.check.findings import Finding
 from geojax.datasets.check.work import Fit, Pairs, fit
@@ -37,6 +38,8 @@ FORCES = {  # unit -> the energy unit of a program that writes it
 STRESSES = ("eV/Å³", "GPa", "kbar", "bar", "Ha/Bohr³", "Ry/Bohr³", "meV/Å³")
 FEWEST = 10  # pairs that say anything
 LOOSE = 0.5  # the spread of a fit that still says something
+FAINT = 2e-3  # [eV], energy differences below are noise of k points and grids
+UNRELATED, ENOUGH, SHORT = 0.3, 30, 0.2  # rank correlation; pairs; [Å], way of these pairs
 RIGHT = (0.6, 1.6)  # a slope between these is 1: no two units are so near to each other
 STIFF = (1.0, 100.0)  # [eV/Å²], of bonds and metals, in the mean over ways of all atoms
 TOO_STIFF = 150.0  # [eV/Å²]
@@ -44,6 +47,7 @@ LIGHT = (0.5, 2.9037, 7.4781, 14.6674, 24.654)  # [Ha], -E of H to B, where the 
 LAST = 36  # krypton; relativity matters below it
 NEAR_SCALE = 0.02
 PULAY = 2e-3  # [eV/Å³]
+GRUNEISEN = 2.5  # how springs soften with the volume, which looks like an offset of the stress
 
 
 class Scale(NamedTuple):
@@ -98,14 +102,18 @@ def energy_units(
     """
     same = pairs.where(pairs.strain < 1e-9)
     found = fit([same.work], same.energy)
+    if found.count < FEWEST:  # where all cells are strained, beside the work of the stress
+        same = pairs.where(np.isfinite(pairs.pull))
+        found = fit([same.work, same.pull, same.volume], same.energy)
     said = _said(found, "forces")
-    if _loose(found):
+    if _loose(found, same.energy):
         unit = scale.unit or "eV"
-        return _scale_alone(scale), factor(unit), said
+        return [*_scale_alone(scale), *_unrelated(same)], factor(unit), said
     slope = found.values[0]
     stiffness = float(np.nanmedian(same.stiffness))
     best = _hypotheses(slope, found, scale, stiffness, length)
-    if RIGHT[0] < slope / length < RIGHT[1] and scale.unit in (None, "eV"):
+    own = scale.unit in (None, "eV") or _usual(stiffness / length, factor(scale.unit))
+    if RIGHT[0] < slope / length < RIGHT[1] and own:
         return _too_stiff(stiffness / length, found), 1.0, said
     evidence = (
         f"over {found.count} pairs of near structures dE = {slope:.4g} × (-F·dr), where 1 is right "
@@ -129,6 +137,16 @@ def energy_units(
     return [Finding(kind, "error", text, (), fix)], factor(energy), said
 
 
+def _usual(stiffness: float, energy: float) -> bool:
+    """Whether force constants are nearer to usual ones [eV/Å²] as given than in the other unit.
+
+    A size of energies that is that of all electrons in another unit may be an accident then.
+    """
+    middle = np.sqrt(STIFF[0] * STIFF[1])
+    off = [abs(np.log(max(abs(stiffness), 1e-9) * unit / middle)) for unit in (1.0, energy)]
+    return bool(off[0] < off[1])
+
+
 def _units_fix(energy: str, force: str) -> str:
     stated = {"energy": energy} if energy != "eV" else {}
     stated |= {"forces": force} if force != "eV/Å" else {}
@@ -138,11 +156,33 @@ def _units_fix(energy: str, force: str) -> str:
 def _said(found: Fit, what: str) -> str:
     if found.count < FEWEST or not np.isfinite(found.spread):
         return f"{found.count} near pairs with energies and {what}, too few to tell units"
+    if not np.isfinite(found.values[0]):
+        return f"{found.count} near pairs over which {what} do no work"
     return f"{found.count} near pairs for {what} (slope {found.values[0]:.3g})"
 
 
-def _loose(found: Fit) -> bool:
-    return found.count < FEWEST or found.spread > LOOSE or not np.isfinite(found.values[0])
+def _loose(found: Fit, energies: np.ndarray) -> bool:
+    """Whether the pairs say nothing about units."""
+    few = found.count < FEWEST or found.spread > LOOSE or not np.isfinite(found.values[0])
+    return few or float(np.nanmedian(np.abs(energies))) < FAINT
+
+
+def _unrelated(same: Pairs) -> list[Finding]:
+    """Energies and forces that have nothing to do with each other."""
+    same = same.where(np.isfinite(same.work) & np.isfinite(same.energy))
+    if len(same.way) < ENOUGH or np.median(same.way) > SHORT:
+        return []
+    if min(np.ptp(same.work), np.median(np.abs(same.energy))) < FAINT:
+        return []
+    correlation = float(np.corrcoef(rankdata(same.work), rankdata(same.energy))[0, 1])
+    if abs(correlation) > UNRELATED:
+        return []
+    text = (
+        f"over {len(same.way)} pairs of near structures ({np.median(same.way):.2g} Å apart) dE and "
+        f"-F·dr have a rank correlation of {correlation:.2f}, where 0.8 and more is usual"
+    )
+    fix = "labels of other frames or atoms in another order? write geometry and labels together"
+    return [Finding("energy and forces disagree", "error", text, (), fix)]
 
 
 def _scale_alone(scale: Scale) -> list[Finding]:
@@ -205,7 +245,7 @@ def stress_units(pairs: Pairs, energy: float = 1.0) -> tuple[list[Finding], str]
     if not len(pairs.way) or not len(bent.way):
         return [], ""
     said = _said(found, "stress")
-    if _loose(found):
+    if _loose(found, energies):
         return [], said
     slope, excess = found.values[0], np.nan_to_num(found.values[2])
     evidence = (
@@ -213,7 +253,7 @@ def stress_units(pairs: Pairs, energy: float = 1.0) -> tuple[list[Finding], str]
         f"is right (spread {found.spread:.0%})"
     )
     if RIGHT[0] < slope < RIGHT[1]:
-        if abs(excess) < PULAY or abs(excess) < 3 * _excess_error(found, bent, energies):
+        if abs(excess) < max(PULAY, 3 * _excess_error(found, bent, energies)):
             return [], said
         text = (
             f"{evidence}, and dE/dV is {-excess * 1e3:.3g} meV/Å³ below the stress in all "
@@ -228,14 +268,16 @@ def stress_units(pairs: Pairs, energy: float = 1.0) -> tuple[list[Finding], str]
 
 
 def _excess_error(found: Fit, bent: Pairs, energies: np.ndarray) -> float:
-    """About the standard error of the part of dE that goes with the volume alone."""
+    """How much of dE may go with the volume alone by chance, and by anharmonic springs [eV/Å³]."""
     left = 1.5 * found.spread * float(np.median(np.abs(energies)))
-    return left / max(float(np.sqrt((bent.volume**2).sum())), 1e-12)
+    chance = left / max(float(np.sqrt((bent.volume**2).sum())), 1e-12)
+    turned = np.abs(bent.virial) > 1e-12
+    volume = float(np.median(bent.pull[turned] / bent.virial[turned]))
+    springs = float(np.median(np.abs(np.nan_to_num(bent.spring))))
+    return chance + GRUNEISEN * springs / volume
 
 
-def _stress_finding(
-    slope: float, bent: Pairs, energies: np.ndarray, evidence: str
-) -> Finding:
+def _stress_finding(slope: float, bent: Pairs, energies: np.ndarray, evidence: str) -> Finding:
     work = np.nan_to_num(bent.work)
     whole = fit([bent.virial, work, bent.volume], energies)
     rows = [

@@ -40,7 +40,8 @@ class Pairs(NamedTuple):
         virial: the same without the volumes, ½ (σ₁ + σ₂) : ε.
         volume: V₂ - V₁.
         strain: the largest entry of ε.
-        stiffness: -(F₂ - F₁)·Δr / |Δr|².
+        spring: -½ (F₂ - F₁)·Δr, the energy of a harmonic solid.
+        stiffness: twice that by |Δr|².
     """
 
     first: Int[np.ndarray, " pair"]
@@ -52,6 +53,7 @@ class Pairs(NamedTuple):
     virial: Float[np.ndarray, " pair"]
     volume: Float[np.ndarray, " pair"]
     strain: Float[np.ndarray, " pair"]
+    spring: Float[np.ndarray, " pair"]
     stiffness: Float[np.ndarray, " pair"]
 
     def where(self, chosen: np.ndarray) -> "Pairs":
@@ -109,7 +111,7 @@ def near_pairs(structures: Sequence[Structure]) -> Pairs:
             groups[s.species.tobytes(), s.pbc].append(i)
     largest = sorted(groups.values(), key=len, reverse=True)[:GROUPS]
     found = [_of_group(structures, _blocks(group)) for group in largest if len(group) > 1]
-    empty = Pairs(*(np.zeros(0, int) for _ in range(2)), *(np.zeros(0) for _ in range(8)))
+    empty = Pairs(*(np.zeros(0, int) for _ in range(2)), *(np.zeros(0) for _ in range(9)))
     return Pairs(*map(np.concatenate, zip(empty, *found, strict=True)))
 
 
@@ -128,8 +130,11 @@ def _of_group(structures: Sequence[Structure], index: np.ndarray) -> Pairs:
     mean, change = (forces[1] + forces[0]) / 2, forces[1] - forces[0]
     work = -(mean * dr).sum((1, 2))
     square = np.maximum((dr**2).sum((1, 2)), 1e-12)
-    stiffness = -(change * dr).sum((1, 2)) / square
-    columns = (way, energies[j] - energies[i], work, *cells, stiffness)
+    spring = -(change * dr).sum((1, 2)) / 2
+    pull, virial, volume, strain = cells
+    change = energies[j] - energies[i]
+    stiffness = 2 * spring / square
+    columns = (way, change, work, pull, virial, volume, strain, spring, stiffness)
     return Pairs(index[i], index[j], *columns)
 
 
@@ -181,7 +186,9 @@ def _molecules(s: Sequence[Structure]) -> tuple:
 def _crystals(s: Sequence[Structure]) -> tuple:
     """Each pair in the same cell and image, after the strain between the cells."""
     cells = np.array([one.cell for one in s], float)
-    inside = np.array([one.positions @ np.linalg.inv(one.cell) for one in s])
+    inside = np.array(
+        [one.positions @ np.linalg.inv(cell) for one, cell in zip(s, cells, strict=True)]
+    )
     volume = np.abs(np.linalg.det(cells))
     length = (volume.mean() / len(s[0])) ** (1 / 3)
     distance = np.full((len(s), len(s)), np.inf)
