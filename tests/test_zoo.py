@@ -108,6 +108,7 @@ def test_a_network_that_reads_normals_comes_back(tmp_path):
     np.testing.assert_array_equal(found.targets["size"], expected.targets["size"])
 
 
+@pytest.mark.slow
 def test_a_network_that_reads_several_numbers_or_vectors_of_a_name_comes_back(tmp_path):
     """Their shapes are in the card."""
     rng = np.random.default_rng(0)

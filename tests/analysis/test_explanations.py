@@ -157,6 +157,7 @@ def test_a_baseline_of_its_own_does_not_turn():
     assert equivariance(parts, CLOUD, elements, turns=False) < 0.9
 
 
+@pytest.mark.slow
 def test_the_scores_of_one_element_and_of_a_model_that_is_not_invariant():
     one = np.eye(3)[None]
     explain = explainer(model(Tilted()))

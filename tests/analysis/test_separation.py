@@ -79,6 +79,7 @@ def test_families_have_the_power_that_they_have(power):
     assert verdicts(Family(power), PAIRS, draws=4) == want
 
 
+@pytest.mark.slow
 def test_activations_that_are_no_polynomials_do_not_differ():
     for activation in ("relu", "sigmoid"):
         found = verdicts(Family("distances", activation), PAIRS, draws=4)
@@ -96,6 +97,7 @@ class OfNumbers(Family):
         return IrrepsArray("2x0e", act(q * params["a"] + params["b"]) @ params["c"])
 
 
+@pytest.mark.slow
 def test_a_polynomial_separates_less():
     number = lambda *q: Structure(np.eye(3), np.zeros(3, int), inputs={"q": np.array(q, float)})
     alike = {"moments": (number(0, 4, 5), number(1, 2, 6))}  # equal sums of powers 0, 1 and 2
@@ -112,6 +114,7 @@ def test_a_network_that_is_registered_is_judged():
     assert verdicts(network, draws=2) == want
 
 
+@pytest.mark.slow
 def test_estimates_do_not_hang_on_the_seed():
     for seed in (1, 2):
         found = {s.name: s for s in separation_report(Family("distances"), PAIRS, seed=seed)}

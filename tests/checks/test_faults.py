@@ -275,9 +275,9 @@ def test_a_wrong_sign_of_the_stress_is_caught(monkeypatch):
 
 def test_a_strain_that_leaves_the_cell_alone_is_caught(monkeypatch):
     """The stress then depends on the images that are given, too."""
-    right = potential._strained
+    right = potential.strained
     wrong = lambda graph, strain: right(graph, strain)._replace(globals=graph.globals)
-    monkeypatch.setattr(potential, "_strained", wrong)
+    monkeypatch.setattr(potential, "strained", wrong)
     assert_caught(certify(model(dtype="float64")), {"stress"}, {"images", "offset"})
 
 

@@ -72,6 +72,7 @@ def test_every_part_is_a_graph_with_its_nodes_and_edges():
     assert parts.globals["cell"].shape == (12, 3, 3)
 
 
+@pytest.mark.slow
 def test_a_network_on_the_parts_is_the_network_on_each_alone(x64):
     network = EGNN(cutoff=9.0, channels=4, layers=2, average_neighbors=3.0, readout="graph")
     graph = split_parts(batch(), 3)

@@ -76,6 +76,7 @@ def test_the_area_is_the_integral():
     assert miscalibration_area(quantiles, np.ones(1000)) < 3e-4
 
 
+@pytest.mark.slow
 def test_structures_with_different_labels_are_taken_together(ensemble):
     (solid,) = predict(ensemble, [crystal()], ["energy", "stress"])
     shifted = Properties(energy=solid.energy + 0.1, stress=solid.stress + 0.01)

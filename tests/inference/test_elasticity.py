@@ -99,6 +99,7 @@ def test_atoms_give_way_as_the_cell_deforms():
         assert found.stiffness[k, k] * PRESSURE["GPa"] == pytest.approx(curved, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_no_crystal_and_what_has_no_second_derivatives_is_refused(energy_model, tmp_path):
     model = energy_model()
     with pytest.raises(ValueError, match="periodic in three directions"):

@@ -40,6 +40,7 @@ def test_unknown_platforms_are_refused_and_nothing_is_written(energy_model, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_expired_file_is_refused_and_written_again_from_its_weights(energy_model, tmp_path):
     model, own = energy_model(), molecule(8, seed=3)
     path = export(model, tmp_path / "new.geojax", platforms=["cpu"], vectors=[own])

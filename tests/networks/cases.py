@@ -130,7 +130,8 @@ APPROXIMATE = {"lie-transformer": 0.02, "ponita": 0.1}
 SPREAD = {"iterative-se3-transformer": 0.5}
 # They take longest to trace.
 DEAR = {"allegro", "iterative-se3-transformer", "symmetrized"}
-DEAR |= {"steerable-transformer", "pare-net", "risurconv", "roitr", "spinnet"}
+DEAR |= {"assembly", "equiformer-v2", "geometric-algebra-attention", "pare-net", "risurconv"}
+DEAR |= {"roitr", "spherical-neurons", "spinnet", "steerable-transformer"}
 
 DGCNN = {"neighbors": 4, "widths": (6, 8), "embedding": 10, "head": (6,)}
 VN_DGCNN = {"neighbors": 4, "widths": (4, 5), "embedding": 6, "head": (6,), "scalars": ("radius",)}

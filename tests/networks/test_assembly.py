@@ -163,6 +163,7 @@ def test_the_order_of_the_other_pieces_means_nothing(x64):
     np.testing.assert_allclose(after, before[order], atol=1e-10 * np.abs(before).max())
 
 
+@pytest.mark.slow
 def test_training_on_broken_shapes_lowers_the_loss(x64):
     data = batch_of(broken(3), broken(4, n_parts=2))
     network = Assembly(backbone=PIECE, parts=4, channels=8, rank=3, width=8)

@@ -32,6 +32,7 @@ def piece(name):
     return Structure(points, np.zeros(len(points), int))
 
 
+@pytest.mark.slow
 def test_molecules_have_forces_also_in_line(x64):
     """Forces are the derivative of the energy, and change smoothly where three atoms are in line:
     by as much as the atom is moved. An atom alone keeps no shift."""

@@ -147,6 +147,7 @@ def tensors(x):
     return np.concatenate(parts, 1)
 
 
+@pytest.mark.slow
 def test_prices_of_symmetries_that_the_data_keep_end_higher(x64):
     """Moments of inertia, and 0.3 (I z) zᵀ: only rotations about z are kept."""
     masses, r = np.log1p(np.exp(rng.normal(size=(80, 5)))), rng.normal(size=(80, 5, 3))

@@ -90,6 +90,7 @@ def test_bases_of_eigenspaces_do_not_matter(x64):
     assert np.abs(filtered(found, each) - filtered(other, each)).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["each", "set"])
 def test_nodes_have_no_order_and_graphs_no_neighbours(over, x64):
     module = SpectralEncoding(5, filters=4, hidden=6, over=over)
@@ -133,6 +134,7 @@ def test_encodings_are_stable_where_eigenvectors_jump(x64):
     assert min(jumps) > 0.05
 
 
+@pytest.mark.slow
 def test_parameters_learn_and_weights_are_constants(x64):
     module = SpectralEncoding(3, filters=4, hidden=6, over="set")
     graph = batch(one(6, RING), one(4, TREE))

@@ -139,6 +139,7 @@ def ancestor():
     return first, classify
 
 
+@pytest.mark.slow
 def test_the_published_procedure(x64):
     """An ancestor that knows shapes in one pose knows them turned, where the rotation is known.
 

@@ -173,6 +173,7 @@ def test_local_to_global_outvotes_wrong_patches(x64):
     assert not run(X, moved(X), few).inliers.any()  # two matches make no pose
 
 
+@pytest.mark.slow
 def test_derivatives_of_matches_are_finite(x64):
     """Of probabilities and of the pose, by the features; also where features are all equal."""
     centres = jnp.asarray(X[:4])

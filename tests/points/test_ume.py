@@ -114,6 +114,7 @@ def test_copies_are_registered_exactly(x64):
     assert found.inliers.all()
 
 
+@pytest.mark.slow
 def test_clouds_that_overlap_in_part(x64):
     """Two thirds of the points each, with noise: balls at cuts differ, and enough do not."""
     rank = (X @ [0.3, 0.8, -0.5]).argsort().argsort() / POINTS

@@ -176,6 +176,7 @@ def test_neither_the_frame_nor_the_order_of_points_matters(batch):
         np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [assignment_loss, partial(moments_loss, keys=8)])
 def test_what_knows_places_loses_less_and_descent_finds_it(x64, loss):
     """Features of the place, against random ones; and gradients that lead on, always finite."""
@@ -195,6 +196,7 @@ def test_what_knows_places_loses_less_and_descent_finds_it(x64, loss):
         assert np.isfinite(both(bad)[0]) and np.isfinite(both(bad)[1]).all()
 
 
+@pytest.mark.slow
 def test_moments_of_copies_are_found_by_any_features(x64):
     """Balls of copies with equal features have no distance; those of other features have one."""
     rng = np.random.default_rng(9)

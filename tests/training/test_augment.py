@@ -247,6 +247,7 @@ def test_vectors_and_labels_of_a_network_are_found():
     )
 
 
+@pytest.mark.slow
 def test_fused_steps_equal_single_steps_and_passes_differ(problem):
     p = problem()
     change = augmenter([Rotation(improper=True)], p.network, [Output()])

@@ -37,6 +37,7 @@ def test_draws_repeat_some_and_differ_by_seed():
     assert drawn(rows, None) == rows
 
 
+@pytest.mark.slow
 def test_a_resampled_run_is_that_of_the_drawn_structures(tmp_path):
     """The network, E0s and normalisation are those of all, so that members match."""
     found = run(folder=tmp_path, resample=3)

@@ -126,7 +126,10 @@ def pair(seed: int) -> Structure:
     return Structure(x, np.zeros(12, int), inputs=inputs, properties=targets)
 
 
-@pytest.mark.parametrize("kind", ["contrastive", "vicreg", "care", "sie"])
+@pytest.mark.parametrize(
+    "kind",
+    ["sie", *(pytest.param(k, marks=pytest.mark.slow) for k in ("contrastive", "vicreg", "care"))],
+)
 def test_a_network_learns_without_labels(kind, tmp_path):
     shapes = tuple(pair(seed) for seed in range(8))
     backbone = PointNet(widths=(8,), head=())
