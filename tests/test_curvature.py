@@ -37,6 +37,7 @@ def under(structure, strain):
     return structure.replace(positions=structure.positions @ deformation, cell=CELL @ deformation)
 
 
+@pytest.mark.slow
 def test_strain_derivatives_agree_with_differences(crystal):
     run = predict_fn(Springs(), [Output()])
     graph = graph_of(crystal)

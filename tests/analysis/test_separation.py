@@ -108,6 +108,7 @@ def test_a_polynomial_separates_less():
     assert verdicts(OfNumbers(activation="square"), other) == {"others": True}
 
 
+@pytest.mark.slow
 def test_a_network_that_is_registered_is_judged():
     network = EGNN(channels=4, layers=1)
     want = {"mirror": False, "screws": False, "distances": True, "refinement": False}

@@ -90,6 +90,7 @@ def test_a_man_walks(trials):
         assert np.quantile(speed.min(1), 0.9) < 0.7 and np.median(speed.max(1)) > 2
 
 
+@pytest.mark.slow
 def test_samples_are_cut_out_of_their_trials(real, trials):
     data, (skeleton, found) = real("cmu-mocap"), trials
     assert counts(data) == (952, 93, 276)

@@ -171,7 +171,7 @@ def test_the_order_of_points_means_nothing(case, x64):
     close(run(other)[:20], run(structure)[order], EQUAL["float64"])
 
 
-@every_variant
+@most_variants
 def test_a_cloud_is_the_same_in_any_batch(case, dtype):
     """With other mates, more padding, and places for members given."""
     run = ready(case, dtype)

@@ -77,6 +77,7 @@ def test_how_far_out_a_point_is_matters(x64):
     assert differ({"params": tree}) < 1e-4
 
 
+@pytest.mark.slow
 def test_another_readout_is_refused():
     network = SMALL.clone(readout="cloud")
     with pytest.raises(ValueError, match="'graph' or of each 'node'; got 'cloud'"):

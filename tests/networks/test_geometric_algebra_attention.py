@@ -72,6 +72,7 @@ def test_screws_are_told_apart_by_signed_volumes_alone(rank, chiral, x64):
     np.testing.assert_allclose(right[4:], left[4:], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_unit_of_length(x64):
     network = SMALL.clone(elements=(0,), irreps_out="0e+1o")
     graph, larger = graph_of(piece("T")), piece("T")

@@ -31,6 +31,7 @@ def test_it_is_a_perceptron_of_points_and_one_of_their_maximum(x64):
     np.testing.assert_allclose(found, np.tile(expected, (6, 1)), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_published_size():
     """The shared perceptron and head of the paper, without its two transform networks."""
     network = PointNet(irreps_out="40x0e")
@@ -42,6 +43,7 @@ def test_published_size():
     assert sum(x.size for x in jax.tree.leaves(params)) == expected == 819_624
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["pca", "distances"])
 def test_frames_make_it_invariant(provider, x64):
     network = Symmetrized(backbone=PointNet(widths=(8, 16), head=(8,)), provider=provider)

@@ -53,6 +53,7 @@ def test_each_cloud_may_be_moved_by_itself(x64):
     assert np.abs(run(graph_of(SMALL, one)) - before).max() > 1e-3  # normals have to follow
 
 
+@pytest.mark.slow
 def test_each_cloud_hears_of_the_other(x64):
     structure = pair(cloud(20))
     params = parameters(SMALL, graph_of(SMALL, structure))

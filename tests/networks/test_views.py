@@ -45,6 +45,7 @@ def test_each_half_is_one_view(x64):
     np.testing.assert_array_equal(found[:14], np.tile(found[0], (14, 1)))
 
 
+@pytest.mark.slow
 def test_an_embedding_turns_with_its_own_view(x64):
     structure, turn = pair(0), Rotation.random(rng=np.random.default_rng(1)).as_matrix()
     second = structure.inputs["part"][:, None] == 1

@@ -129,6 +129,7 @@ def test_clouds_that_overlap_in_part(x64):
     assert found.inliers[0][both].all() and found.inliers[0].sum() < 0.8 * here.sum()
 
 
+@pytest.mark.slow
 def test_with_features_of_no_network(x64):
     """FPFH of each crop by itself, about the mean."""
     rank = (X @ [0.6, -0.2, 0.7]).argsort().argsort() / POINTS

@@ -100,7 +100,8 @@ def test_vmap(x64, key, axes):
         np.testing.assert_allclose(result, jax.vmap(reference, in_axes=axes)(w, x), atol=1e-13)
 
 
-@pytest.mark.parametrize("chunk", [pytest.param(2, marks=pytest.mark.slow), 8])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [2, 8])
 def test_chunks_change_nothing(x64, key, monkeypatch, chunk):
     """Also where the last one is not full, or the only one larger than all nodes."""
     w, x = operands(key)

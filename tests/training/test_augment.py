@@ -94,6 +94,7 @@ def test_labels_and_inputs_turn_with_the_positions(batch, rotation):
         np.testing.assert_allclose(upright(after), upright(batch), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_crystal_turns_with_its_cell(x64):
     crystal = Structure(np.eye(3)[:2], np.ones(2, int), 3 * np.eye(3), (True, True, True))
     made = jax.tree.map(jnp.asarray, pad([sample(crystal, 4.0)], Budget(4, 99, 2), np.float64))

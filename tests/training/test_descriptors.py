@@ -61,6 +61,7 @@ def pairs_in(batch, values):
     return pairs_of(values, places, mask, batch, radius=RADIUS, far=FAR)
 
 
+@pytest.mark.slow
 def test_pairs_are_those_of_different_parts(batch):
     pairs = pairs_in(batch, descriptors())
     rows = np.split(np.asarray(descriptors()), [11, 23])
@@ -123,6 +124,7 @@ def test_what_knows_places_loses_less_and_descent_finds_it(batch, loss):
     assert np.isfinite(gradient(equal)).all() and np.isfinite(gradient(0 * equal)).all()
 
 
+@pytest.mark.slow
 def test_vectors_are_turned_as_their_part_is(batch):
     """Arms of points are the same vectors in the common frame, whatever the poses."""
     places = batch.labels.node_targets["descriptor"]
