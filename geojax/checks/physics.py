@@ -10,6 +10,7 @@ import numpy as np
 
 from geojax.checks import examples
 from geojax.checks.context import CHECKS, Context, Measurement, largest
+from geojax.curvature import VOIGT
 from geojax.graphs import Structure
 from geojax.model import references
 
@@ -17,7 +18,6 @@ __all__ = ["STEPS"]
 
 STEPS = (1e-3, 1e-4, 1e-5)  # of finite differences: [Å], or strain
 NEAR = 1e-7  # [Å] from the cutoff
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 def _sweep(
