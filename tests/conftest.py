@@ -8,6 +8,7 @@ The environment is set before jax is imported and is inherited by the processes 
 Compiled programs are kept in .cache/jax between runs and shared by the workers.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -27,6 +28,7 @@ os.environ.setdefault("XLA_FLAGS", " ".join(FAST))
 os.environ.setdefault("GEOJAX_DATA", str(ROOT.parent / "shared" / "data"))
 for threads in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the workers are the parallelism; NPROC is XLA's pool
+gc.set_threshold(100_000, 20, 20)  # traces are many small objects: a tenth of the time otherwise
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

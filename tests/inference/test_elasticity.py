@@ -74,6 +74,7 @@ def at_rest(model, structure: Structure) -> Structure:
     return structure.replace(positions=atoms.positions.copy())
 
 
+@pytest.mark.slow
 def test_atoms_give_way_as_the_cell_deforms():
     model = springs(Mixed())
     cell = np.array([[1.9, 0.1, 0], [0.2, 1.7, 0.3], [0, -0.2, 1.8]])

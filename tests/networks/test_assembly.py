@@ -68,6 +68,7 @@ def ready(rotation="6d"):
     return run
 
 
+@pytest.mark.slow
 def test_correlated_vectors_turn_with_their_own_piece_alone(x64):
     """And know of the others: another shape of one changes all."""
     run, q, structure = ready(), turn(), broken()

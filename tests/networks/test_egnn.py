@@ -70,6 +70,7 @@ def test_planar_input_at_rest_stays_planar():
     np.testing.assert_allclose(moved[:, 2], 0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_at_coincident_points():
     structure = cloud(x=np.zeros((5, 3)))
     graph = graph_of(structure)

@@ -32,6 +32,7 @@ def parameters(network, *inputs):
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(scale=0.5, size=x.shape)), shapes)
 
 
+@pytest.mark.slow
 def test_each_cloud_may_be_turned_by_itself(x64):
     structure, rng = pair(cloud(20)), np.random.default_rng(0)
     graph = graph_of(SMALL, structure)

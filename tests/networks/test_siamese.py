@@ -34,6 +34,7 @@ def ready(network, *structures):
     return graph, params, np.asarray(network.apply(params, graph).array)
 
 
+@pytest.mark.slow
 def test_it_is_the_backbone_on_each_part_and_a_perceptron(x64):
     graph, params, found = ready(SMALL, pair(0), pair(1))
     tree = params["params"]
