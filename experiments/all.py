@@ -26,6 +26,7 @@ STUDIES: dict[str, list[str]] = {
     "harmonics-speed": ["harmonics-speed.py"],
     "furniture": ["furniture.py"],
     "motion": ["motion.py"],
+    "segmentation": ["segmentation.py"],
     "self-supervision": ["self-supervision.py"],
     "registration": ["registration.py"],
     "rotation-heads": ["rotation-heads.py"],

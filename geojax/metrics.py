@@ -33,10 +33,11 @@ MILLI = {
 }
 
 
-def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4"]]:
+def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "sum"]]:
     """For each labelled property: sums of |error|, error², right classes, and the count.
 
     Components of vectors and tensors count one by one. Descriptors have no error by themselves.
+    Classes have three more for each class: where it is right, where it is said, where it is.
     """
     sums = {}
     for name in leaves(batch.labels):
@@ -44,9 +45,7 @@ def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "4
         if value is None:
             continue
         if _classes(value, label):
-            right = jnp.where(mask, jnp.argmax(value, -1) == label, False)
-            counts = jnp.stack([right.sum(), mask.sum()]).astype(value.dtype)
-            sums[name] = jnp.concatenate([jnp.zeros(2, value.dtype), counts])
+            sums[name] = _class_sums(value, label, mask)
             continue
         if mask.ndim > 1:
             value, label, mask = entries(value, label, mask)
@@ -85,6 +84,15 @@ def _classes(value: Any, label: Any) -> bool:
     return label.dtype.kind in "iu" and value.ndim == label.ndim + 1
 
 
+def _class_sums(value: Array, label: Array, mask: Array) -> Float[Array, "sum"]:
+    classes = jnp.arange(value.shape[-1]).reshape(-1, *[1] * label.ndim)
+    said = (jnp.argmax(value, -1)[None] == classes) & mask[None]
+    there = (label[None] == classes) & mask[None]
+    each = [a.reshape(len(classes), -1).sum(1) for a in (said & there, said, there)]
+    sums = [jnp.zeros(2, int), each[0].sum()[None], mask.sum()[None], *each]
+    return jnp.concatenate(sums).astype(value.dtype)
+
+
 def _sums(error: Float[Array, "row *d"], mask: Array) -> Float[Array, "4"]:
     rows = error.reshape(len(error), -1)
     rows = jnp.where(mask[:, None], rows, 0)
@@ -95,15 +103,20 @@ def _sums(error: Float[Array, "row *d"], mask: Array) -> Float[Array, "4"]:
 def summary(sums: Mapping[str, Any]) -> dict[str, float]:
     """Means from the sums: "forces.mae", "forces.rmse", "targets.label.accuracy", …
 
-    In geojax's units, as everything that is computed with.
+    In geojax's units, as everything that is computed with. "miou", of classes of nodes, is the mean
+    over the classes that are there or are said to be, of right nodes among those that are either.
     """
     found = {}
     for name, value in sums.items():
-        absolute, square, right, count = np.asarray(value, np.float64)
+        (absolute, square, right, count), classes = np.split(np.asarray(value, np.float64), [4])
         if count == 0:
             continue
         if right or not (absolute or square):
             found[f"{name}.accuracy"] = float(right / count)
+        if len(classes) and name.startswith("node_targets."):
+            both, said, there = classes.reshape(3, -1)
+            either = said + there - both
+            found[f"{name}.miou"] = float((both / np.maximum(either, 1))[either > 0].mean())
         if absolute or square:
             found[f"{name}.mae"] = float(absolute / count)
             found[f"{name}.rmse"] = float(np.sqrt(square / count))
@@ -118,7 +131,7 @@ def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) ->
     sums: dict[str, np.ndarray] = {}
 
     def add(name: str, *parts: Any) -> None:
-        sums[name] = sums.get(name, np.zeros(4)) + np.array(parts, np.float64)
+        sums[name] = sums.get(name, 0) + np.array(parts, np.float64)
 
     for value, structure in zip(predicted, structures, strict=True):
         for name, label in leaves(structure.properties).items():
@@ -127,7 +140,9 @@ def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) ->
                 continue
             mine, label = np.asarray(mine), np.asarray(label)
             if _classes(mine, label):
-                add(name, 0, 0, (mine.argmax(-1) == label).sum(), label.size)
+                add(
+                    name, *_class_sums(*map(jnp.asarray, (mine, label, np.ones(label.shape, bool))))
+                )
                 continue
             if mine.size != label.size:  # a descriptor, whose label is a place
                 continue

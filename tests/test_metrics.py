@@ -54,6 +54,26 @@ def test_device_and_host_agree_with_each_other_and_by_hand():
     np.testing.assert_allclose(host["energy_per_atom.mae"], np.mean(per_atom))
 
 
+def test_union_and_intersection_of_classes_of_nodes():
+    """By hand; a class that nobody has or says does not count."""
+    said, there = np.array([0, 0, 1, 1, 1, 3]), np.array([0, 1, 1, 1, 3, 3])
+    known = [
+        Structure(
+            RNG.normal(size=(3, 3)),
+            np.ones(3, int),
+            properties=Properties(node_targets={"label": there[rows]}),
+        )
+        for rows in (slice(3), slice(3, 6))
+    ]
+    batch = jax.tree.map(jnp.asarray, pad([sample(s, 9.0) for s in known], Budget(8, 32, 3)))
+    logits = np.concatenate([np.eye(4)[said], np.eye(4)[[2, 2]]])
+    device = summary(error_sums(Properties(node_targets={"label": jnp.float32(logits)}), batch))
+    host = compare([Properties(node_targets={"label": logits[a : a + 3]}) for a in (0, 3)], known)
+    assert device == host
+    np.testing.assert_allclose(host["node_targets.label.miou"], (1 / 2 + 2 / 4 + 1 / 2) / 3)
+    np.testing.assert_allclose(host["node_targets.label.accuracy"], 4 / 6)
+
+
 def test_errors_of_hessians_count_real_entries_alone():
     known = [
         Structure(

@@ -5,6 +5,7 @@ from geojax.datasets.acac import acac
 from geojax.datasets.broken_shapes import broken_shapes
 from geojax.datasets.check import Finding, Findings, check_data
 from geojax.datasets.cmu_mocap import cmu_mocap
+from geojax.datasets.composed_shapes import composed_shapes
 from geojax.datasets.crystal_tensors import (
     crystal_tensors,
     spherical_of_symmetric,
@@ -55,6 +56,7 @@ __all__ = [
     "broken_shapes",
     "check_data",
     "cmu_mocap",
+    "composed_shapes",
     "crystal_tensors",
     "ethanol",
     "fingerprint",

@@ -8,6 +8,10 @@ serve pairs of scans and pieces of a broken shape.
     circle         a margin for each pair that knows how hard it is
     info-nce       the right partner among all points of the other parts
     directions     of vectors: R_i f_i and R_j f_j agree at one place, R of each part by the labels
+    agreement      what one point predicts is what the point at its place is; without negative pairs
+
+Where the places of a scan's points are those to which the scene flow takes them, "agreement" is the
+flow loss of self-supervised LiDAR networks.
 
 References:
     Sun et al., "Circle loss", CVPR 2020, https://arxiv.org/abs/2002.10857; with the weights of
@@ -16,6 +20,10 @@ References:
     https://arxiv.org/abs/1807.03748.
     Yao et al., "PARE-Net", ECCV 2024, https://arxiv.org/abs/2407.10142 (directions: its rotation
     loss).
+    Chen, He, "Exploring simple Siamese representation learning", CVPR 2021,
+    https://arxiv.org/abs/2011.10566 (agreement; a copy of the network by moving averages is left
+    out as there), between the points that scene flow joins as in Hegde et al., "Equivariant
+    spatio-temporal self-supervision for LiDAR object detection", ECCV 2024.
 """
 
 from typing import NamedTuple
@@ -29,7 +37,7 @@ from geojax.graphs import Batch, by_graph, graph_of_nodes, split_parts
 from geojax.graphs.parts import PART
 from geojax.points import fit_pose
 
-__all__ = ["Pairs", "circle", "hinge", "in_common_frame", "info_nce", "pairs_of"]
+__all__ = ["Pairs", "agreement", "circle", "hinge", "in_common_frame", "info_nce", "pairs_of"]
 
 POSITIVE_MARGIN, NEGATIVE_MARGIN, SCALE = 0.1, 1.4, 24.0  # of unit descriptors; published
 TEMPERATURE = 0.1
@@ -142,6 +150,43 @@ def hinge(pairs: Pairs) -> tuple[Float[Array, "graph"], Bool[Array, "graph"]]:
     near, known = mean(jnp.maximum(pairs.distance - POSITIVE_MARGIN, 0), pairs.near)
     away, _ = mean(jnp.maximum(NEGATIVE_MARGIN - pairs.distance, 0), pairs.far)
     return near + away, known
+
+
+def agreement(
+    values: Float[Array, "node both"],
+    places: Float[Array, "node 3"],
+    mask: Bool[Array, "node"],
+    batch: Batch,
+    *,
+    radius: float,
+    far: float,
+) -> tuple[Float[Array, "graph"], Bool[Array, "graph"]]:
+    """1 - cos(q_i, z_j), j the nearest place of another part, the mean over points that have one.
+
+    Args:
+        values: a prediction q and a projection z of one length, side by side. No gradient goes
+            through z_j; without q, a perceptron of z, all points would soon be alike.
+        places, mask, batch, radius, far: as of `pairs_of`.
+
+    Returns:
+        The loss of each graph, and which have points with partners.
+
+    Raises:
+        ValueError: an odd number of components.
+    """
+    if values.shape[1] % 2:
+        raise ValueError(
+            "agreement takes a prediction and a projection of one length side by side; got "
+            f"{values.shape[1]} components"
+        )
+    predicted, projected = jnp.split(values, 2, 1)
+    pairs = pairs_of(projected, places, mask, batch, radius=radius, far=far)
+    rows = lambda x: by_graph(unit(x), batch.graph)[0]
+    fixed = jax.lax.stop_gradient(rows(projected))
+    cosine = jnp.einsum("gic,gjc->gij", rows(predicted), fixed, precision="highest")
+    best = jnp.argmax(jnp.where(pairs.near, pairs.weight, -1), -1)[..., None]
+    error = 1 - jnp.take_along_axis(cosine, best, -1)[..., 0]
+    return _mean(error, pairs.near.any(-1))
 
 
 def in_common_frame(

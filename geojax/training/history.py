@@ -37,7 +37,7 @@ class History:
         if name not in line:
             known = ", ".join(k.removeprefix("valid.") for k in line if k.startswith("valid."))
             raise KeyError(f"the watched metric must be measured; {self.watch!r} is not: {known}")
-        return -line[name] if name.endswith("accuracy") else line[name]
+        return -line[name] if name.endswith(("accuracy", "miou")) else line[name]
 
     def add(self, line: dict[str, Any]) -> bool:
         """Keep a line; True if it is the best so far."""

@@ -130,7 +130,7 @@ class _Progress:
         self.step, self.seconds = self.step + steps, self.seconds + seconds
         self.losses = [a + float(b) for a, b in zip(self.losses, losses, strict=True)]
         for name, value in sums.items():
-            before = self.sums.get(name, [0.0] * 4)
+            before = self.sums.get(name, [0.0] * len(value))
             self.sums[name] = [a + float(b) for a, b in zip(before, value, strict=True)]
 
 

@@ -31,7 +31,7 @@ __all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
 T = TypeVar("T", bound=Callable)
 Schedule = float | int | tuple[tuple[float | int, float | int], ...]
 LOSSES: Registry[Callable[..., Array]] = Registry("loss")
-DESCRIPTORS = ("circle", "info-nce", "directions", "sinkhorn", "ume")
+DESCRIPTORS = ("circle", "info-nce", "directions", "agreement", "sinkhorn", "ume")
 VIEWS = ("contrastive", "vicreg", "care", "sie")
 FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
 
@@ -197,6 +197,13 @@ def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term
     """Of descriptors that are vectors, see `descriptors.directions`."""
     turned = descriptors.in_common_frame(value, label, mask, batch)
     return descriptors.hinge(_pairs(turned, label, mask, batch, term))
+
+
+@LOSSES.register("agreement")
+@of_structures
+def agreement(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
+    """Of descriptors, see `descriptors.agreement`; the label is where each point belongs."""
+    return descriptors.agreement(value, label, mask, batch, radius=term.radius, far=_far(term))
 
 
 @LOSSES.register("sinkhorn")

@@ -52,7 +52,7 @@ class Progress:
         errors = {
             name.removeprefix("valid."): value
             for name, value in line.items()
-            if name.startswith("valid.") and name.rsplit(".", 1)[1] in ("mae", "accuracy")
+            if name.startswith("valid.") and name.rsplit(".", 1)[1] in ("mae", "accuracy", "miou")
         }
         words = " ".join(f"{name} {word}" for name, word in in_words(errors).items())
         words = words or f"loss {line['loss']:.4g}"

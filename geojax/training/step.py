@@ -23,7 +23,7 @@ from geojax.training.state import TrainState, update
 __all__ = ["make_epoch", "make_evaluate", "make_step"]
 
 Predict = Callable[[Any, Graph], Properties]
-Sums = dict[str, Float[Array, "4"]]
+Sums = dict[str, Float[Array, "sum"]]
 AXIS = "data"
 
 

@@ -8,7 +8,14 @@ from scipy.spatial.transform import Rotation
 from scipy.special import logsumexp
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
-from geojax.training.descriptors import circle, hinge, in_common_frame, info_nce, pairs_of
+from geojax.training.descriptors import (
+    agreement,
+    circle,
+    hinge,
+    in_common_frame,
+    info_nce,
+    pairs_of,
+)
 from geojax.training.losses import Term, term_sums
 
 RADIUS, FAR = 0.1, 0.3
@@ -105,6 +112,39 @@ def test_info_nce_by_hand(batch):
     np.testing.assert_allclose(loss[0], np.mean(terms), rtol=1e-6)
 
 
+def of_agreement(batch, values):
+    places = batch.labels.node_targets["descriptor"]
+    mask = batch.masks.node_targets["descriptor"]
+    return agreement(values, places, mask, batch, radius=RADIUS, far=FAR)
+
+
+def test_agreement_by_hand(batch):
+    values = jnp.concatenate([descriptors(), descriptors(4)], -1)
+    loss, known = of_agreement(batch, values)
+    q, z = (np.asarray(descriptors(seed))[:11] for seed in (3, 4))
+    q, z = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (q, z))
+    _, near, _, weight = by_hand(z, ONE)
+    errors = [
+        1 - q[i] @ z[np.argmax(np.where(near[i], weight[i], -1))]
+        for i in np.flatnonzero(near.any(1))
+    ]
+    np.testing.assert_allclose(loss[0], np.mean(errors), rtol=1e-6)
+    np.testing.assert_array_equal(known, [True, True, False, False])
+
+
+def test_agreement_teaches_predictions_alone(batch):
+    """Zero where they are what the partner projects; no gradient through projections."""
+    places = batch.labels.node_targets["descriptor"]
+    same = jnp.tile(jnp.sin(places), (1, 2)) + 2
+    assert np.abs(of_agreement(batch, same)[0]).max() < 1e-3  # places differ by 0.01
+    gradient = jax.grad(lambda f: of_agreement(batch, f)[0].sum())
+    found = gradient(jnp.concatenate([descriptors(), descriptors(4)], -1))
+    assert np.abs(found[:, :4]).max() > 0 and not found[:, 4:].any()
+    assert np.isfinite(gradient(jnp.zeros((26, 8)))).all()
+    with pytest.raises(ValueError, match="side by side; got 3 components"):
+        of_agreement(batch, descriptors()[:, :3])
+
+
 @pytest.mark.parametrize("loss", [circle, info_nce, hinge])
 def test_what_knows_places_loses_less_and_descent_finds_it(batch, loss):
     """Features of the true place, against random ones; and gradients that lead there."""
@@ -137,7 +177,7 @@ def test_vectors_are_turned_as_their_part_is(batch):
 
 
 def test_losses_by_name(batch):
-    for kind in ("circle", "info-nce", "directions"):
+    for kind in ("circle", "info-nce", "directions", "agreement"):
         term = Term("node_targets.descriptor", kind=kind, radius=RADIUS, far=FAR)
         values = jnp.concatenate([descriptors(), descriptors(4)], -1)[:, :6]
         guess = Properties(node_targets={"descriptor": values})
