@@ -67,7 +67,7 @@ def turned(structures: Sequence[Structure], how: str, seed: int) -> tuple[Struct
         about_z = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi) * np.eye(3)[2])
         turn = (about_z if how == "z" else Rotation.random(rng=rng)).as_matrix()
         labels = s.properties.node_targets
-        labels = labels | {NORMAL: labels[NORMAL] @ turn.T}
+        labels = {**labels, NORMAL: labels[NORMAL] @ turn.T}
         properties = s.properties._replace(node_targets=labels)
         radius = np.linalg.norm(s.positions, axis=1)  # from the mean: an invariant input
         result.append(
@@ -82,8 +82,9 @@ def errors(model: Any, shapes: Sequence[Structure]) -> dict[str, float]:
     """Mean intersection over union of parts, and the mean angle between normals, degrees."""
     found = {"miou": config.evaluate(model, shapes)[f"node_targets.{PART}.miou"]}
     predicted = [p.node_targets.get(NORMAL) for p in Predictor(model)(shapes)]
-    if predicted[0] is not None:
-        mine = np.concatenate(predicted)
+    vectors = [v for v in predicted if v is not None]
+    if vectors:
+        mine = np.concatenate(vectors)
         labels = np.concatenate([s.properties.node_targets[NORMAL] for s in shapes])
         cosine = (mine * labels).sum(1) / np.maximum(np.linalg.norm(mine, axis=1), 1e-9)
         found["degrees"] = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())

@@ -12,7 +12,9 @@ from geojax.registry import did_you_mean
 
 __all__ = [
     "BOHR",
+    "BOLTZMANN",
     "ENERGY",
+    "FEMTOSECOND",
     "HARTREE",
     "LENGTH",
     "PRESSURE",
@@ -37,6 +39,10 @@ ATOMIC_MASS = 1.66053906660e-27  # [kg]
 _ANGULAR = (ELEMENTARY_CHARGE / ATOMIC_MASS) ** 0.5 * 1e10  # [rad/s]
 WAVENUMBER = _ANGULAR / (2 * math.pi * LIGHT * 100)  # [cm⁻¹], 521.47
 QUANTUM = PLANCK * _ANGULAR / (2 * math.pi) / ELEMENTARY_CHARGE  # [eV], of one quantum: 0.064654
+
+# What integrators in eV, Å and amu need: their unit of time is Å (amu/eV)^½, about 10.18 fs
+FEMTOSECOND = _ANGULAR * 1e-15  # in that unit: 0.098227
+BOLTZMANN = 1.380649e-23 / ELEMENTARY_CHARGE  # [eV/K]
 
 ENERGY = {  # in eV
     "eV": 1.0,

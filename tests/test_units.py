@@ -8,7 +8,9 @@ from scipy.constants import physical_constants
 
 from geojax.units import (
     BOHR,
+    BOLTZMANN,
     ENERGY,
+    FEMTOSECOND,
     HARTREE,
     LENGTH,
     PRESSURE,
@@ -124,3 +126,11 @@ def test_units_that_are_not_known_are_refused(unit):
 def test_a_misspelt_unit_gets_a_suggestion():
     with pytest.raises(KeyError, match="did you mean 'kcal/mol'"):
         factor("kcal/mole")
+
+
+def test_time_and_temperature_of_integrators():
+    """The unit of time that makes kinetic energies eV, and k_B, against ASE and scipy."""
+    assert FEMTOSECOND == pytest.approx(CODATA["fs"], rel=1e-12)
+    assert BOLTZMANN == pytest.approx(CODATA["kB"], rel=1e-12)
+    kinetic = scipy.constants.atomic_mass * (1e-10 / (1e-15 / FEMTOSECOND)) ** 2
+    assert kinetic / scipy.constants.e == pytest.approx(1, rel=1e-8)

@@ -22,7 +22,7 @@ from geojax.cli.command import (
     write_json,
 )
 
-__all__ = ["elastic", "md", "neb", "phonons", "relax", "vibrations"]
+__all__ = ["elastic", "ipi", "md", "neb", "phonons", "relax", "vibrations"]
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 
@@ -205,3 +205,28 @@ def elastic(
     show(table)
     show_figures("elasticity" if found.stable else "elasticity: not stable", found.figures())
     write_json(to_json, found.record())
+
+
+@app.command()
+def ipi(
+    model: ModelArg,
+    structure: StructureArg,
+    address: Annotated[str, typer.Option(help="of the server's machine")] = "localhost",
+    port: Annotated[int | None, typer.Option(help="of an internet socket  [31415]")] = None,
+    unix: Annotated[str | None, typer.Option(help="the name of a UNIX socket")] = None,
+    wait: Annotated[float, typer.Option(help="s, for a server that is not there yet")] = 60.0,
+    index: Index = 0,
+    inputs: Inputs = None,
+):
+    """Give energies, forces and virials to a server (i-PI, ASE) that moves the structure's atoms.
+
+    Exit code 0 when the server stops, 2 if the model fails.
+    """
+    from geojax.datasets import structure_of
+    from geojax.simulation import serve_ipi
+    from geojax.zoo import load
+
+    found = structure_of(str(structure), index, inputs=named(inputs))
+    where = {"address": address, "port": port, "unix": unix, "wait": wait}
+    done = serve_ipi(load(model), found, **where)
+    say(f"the server has stopped after {done} structures")

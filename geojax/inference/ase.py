@@ -70,7 +70,7 @@ class Calculator(AseCalculator):
         solid = all(structure.pbc) and structure.cell is not None
         wanted = ("energy", "energies", "forces", *(["stress"] if solid else []))
         deviations = [std_name(name) for name in wanted if self.predictor.engine.std]
-        edges = self._edges(structure)
+        edges = self.edges(structure)
         found = self.predictor.with_edges(structure, edges, (*wanted, *deviations))
         self.results = {
             "energy": float(found.energy),
@@ -84,7 +84,7 @@ class Calculator(AseCalculator):
             key, value = name.rpartition(".")[2], np.array(leaf(found, name))[()]
             self.results[key] = full_3x3_to_voigt_6_stress(value) if key == "stress_std" else value
 
-    def _edges(self, structure: Structure) -> Edges:
+    def edges(self, structure: Structure) -> Edges:
         """Edges within cutoff and skin, kept while they are still complete."""
         engine = self.predictor.engine
         if self._listed is not None and _near(self._listed[0], structure, self.skin / 2):
