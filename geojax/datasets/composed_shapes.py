@@ -133,13 +133,14 @@ def composed_shapes(
             "at least one shape to train on and one point each; got "
             f"{n_train=}, {n_valid=}, {n_test=}, {n_points=}"
         )
-    parts = [
-        tuple(
-            _shape(i % len(KINDS), n_points, np.random.default_rng([seed, k, i])) for i in range(n)
-        )
-        for k, n in enumerate((n_train, n_valid, n_test))
-    ]
-    return Dataset("composed-shapes", *parts, CARD | {"classes": list(PARTS), "kinds": list(KINDS)})
+
+    def drawn(number: int, stream: int) -> tuple[Structure, ...]:
+        generators = [np.random.default_rng([seed, stream, i]) for i in range(number)]
+        return tuple(_shape(i % len(KINDS), n_points, rng) for i, rng in enumerate(generators))
+
+    card = CARD | {"classes": list(PARTS), "kinds": list(KINDS)}
+    train, valid, test = drawn(n_train, 0), drawn(n_valid, 1), drawn(n_test, 2)
+    return Dataset("composed-shapes", train, valid, test, card)
 
 
 def _shape(kind: int, n_points: int, rng: np.random.Generator) -> Structure:

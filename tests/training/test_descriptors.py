@@ -121,8 +121,8 @@ def of_agreement(batch, values):
 def test_agreement_by_hand(batch):
     values = jnp.concatenate([descriptors(), descriptors(4)], -1)
     loss, known = of_agreement(batch, values)
-    q, z = (np.asarray(descriptors(seed))[:11] for seed in (3, 4))
-    q, z = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (q, z))
+    unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)
+    q, z = unit(np.asarray(descriptors())[:11]), unit(np.asarray(descriptors(4))[:11])
     _, near, _, weight = by_hand(z, ONE)
     errors = [
         1 - q[i] @ z[np.argmax(np.where(near[i], weight[i], -1))]
