@@ -41,8 +41,8 @@ def by_graph(
     return jnp.where(taken, rows, jnp.zeros((), x.dtype)), real
 
 
-def of_members(x: Shaped[Array, "graph member *d"], graph: Graph) -> Shaped[Array, "node *d"]:
-    """The row of each node; the inverse of `by_graph`. Zero for padding."""
+def of_members(x: Shaped[Array, "some member *d"], graph: Graph) -> Shaped[Array, "node *d"]:
+    """The row of each node; the inverse of `by_graph`. Zero for padding, whose row is not read."""
     rows = x[graph_of_nodes(graph), jnp.minimum(local_index(graph), x.shape[1] - 1)]
     real = node_mask(graph).reshape(-1, *[1] * (x.ndim - 2))
     return jnp.where(real, rows, jnp.zeros((), x.dtype))

@@ -42,10 +42,10 @@ def nearest_nodes(x: Float[Array, "node d"], graph: Graph, k: int) -> Neighborho
         graph: which nodes belong together; its edges are not read.
         k: slots; empty ones remain where a graph has fewer nodes.
     """
-    rows, real = by_graph(jax.lax.stop_gradient(x), graph)
+    rows, real = (a[:-1] for a in by_graph(jax.lax.stop_gradient(x), graph))  # but for padding
     found = nearest(rows, rows, real, k=k, query_mask=real)
     first = jnp.cumsum(graph.n_node) - graph.n_node
-    index = of_members(found.index + first[:, None, None], graph)
+    index = of_members(found.index + first[:-1, None, None], graph)
     mask = jnp.arange(k)[None] < of_members(found.count, graph)[:, None]
     own = jnp.arange(n_nodes(graph), dtype=index.dtype)[:, None]
     return Neighborhood(jnp.where(mask, index, own), mask)

@@ -50,6 +50,22 @@ def test_features_of_any_dimension(x64):
     np.testing.assert_allclose(found.distance, distance, rtol=1e-12)
 
 
+def test_features_far_from_zero_are_told_apart_by_their_differences():
+    """In float32, where products of such numbers know two digits of the distances; ties too."""
+    points = (rng.normal(size=(600, 40)) + 300).astype(np.float32)
+    points[5::100] = points[5]
+    found = nearest(jnp.asarray(points[:90]), jnp.asarray(points), k=9, exclude_self=True, chunk=32)
+    square = np.square(points[:90, None].astype(np.float64) - points).sum(-1)
+    square[np.arange(90), np.arange(90)] = np.inf
+    order = np.argsort(square, 1, stable=True)[:, :9]
+    np.testing.assert_array_equal(found.index, order)
+    np.testing.assert_array_equal(found.index[5, :5], [105, 205, 305, 405, 505])
+    expected = np.sqrt(np.take_along_axis(square, order, 1))
+    np.testing.assert_allclose(found.distance, expected, rtol=1e-4)
+    few = nearest(jnp.asarray(points[:3]), jnp.asarray(points[:5]), k=9)
+    assert (few.mask.sum(1) == 5).all() and (few.count == 5).all()
+
+
 def test_what_padding_holds_is_never_seen(x64):
     real, real_query = np.arange(50) >= 10, np.arange(30) < 23
     find = jax.jit(
