@@ -6,7 +6,7 @@ bookkeeping (torch, but where it trains). The clouds are uniform in a ball. What
 
     farthest       farthest-point sampling of a quarter of the points
     nearest        the 20 nearest points of each
-    abstraction    PointNet++: a quarter of the points, 32 around each, perceptron 64 64 128, maximum
+    abstraction    PointNet++: a quarter of the points, 32 around each, layers 64 64 128, maximum
     dgcnn          the published classifier (k = 20, widths 64 64 128 256, 1024), forward
     dgcnn, training    loss, gradients of all parameters; no optimizer
 

@@ -86,7 +86,7 @@ def open_artifact(path: str | Path, *, verify: bool = True) -> Artifact:
             the manifest, its programs cannot be loaded by this jax, or its numbers are not those
             that were stored.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     parts = read_parts(path)
     facts = json.loads(parts["card.json"])
     params = read_tensors(parts["weights.safetensors"])

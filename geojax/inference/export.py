@@ -9,6 +9,7 @@ the SHA-256 of each.
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import zipfile
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import numpy as np
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensors
 
+from geojax.files import write_whole
 from geojax.graphs import Graph, Structure, leaves, sample
 from geojax.inference.artifact import card_of, read_parts, reproduce
 from geojax.inference.ensemble import Ensemble, mean_and_std, unstacked
@@ -55,11 +57,13 @@ def export(
 
     Raises:
         ValueError: an unknown platform.
+        OSError: the file cannot be written; one that was there before is untouched.
     """
+    path = Path(path).expanduser()
     for platform in platforms:
         if platform not in PLATFORMS:
             raise ValueError(f"platforms are among {', '.join(PLATFORMS)}; got {platform!r}")
-    return _write(model, Path(path), platforms, _vectors(model, list(vectors) or [_small(model)]))
+    return _write(model, path, platforms, _vectors(model, list(vectors) or [_small(model)]))
 
 
 def refresh(
@@ -79,7 +83,7 @@ def refresh(
     """
     from geojax.networks import from_table
 
-    path = Path(path)
+    path = Path(path).expanduser()
     parts = read_parts(path)
     params = nested_params(read_tensors(parts["weights.safetensors"]))
     facts = json.loads(parts["card.json"])
@@ -88,7 +92,7 @@ def refresh(
     if members := facts.get("members"):
         model = unstacked(model, members)
     reproduce(path, engine_of(model), read_tensors(parts["vectors.safetensors"]))
-    return _write(model, Path(output or path), platforms, parts["vectors.safetensors"])
+    return _write(model, Path(output or path).expanduser(), platforms, parts["vectors.safetensors"])
 
 
 def _write(model: Model | Ensemble, path: Path, platforms: Sequence[str], vectors: bytes) -> Path:
@@ -103,12 +107,12 @@ def _write(model: Model | Ensemble, path: Path, platforms: Sequence[str], vector
     parts["vectors.safetensors"] = vectors
     digest = lambda data: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     manifest = {"format": FORMAT, "parts": {name: digest(data) for name, data in parts.items()}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(scratch, "w") as file:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as file:
         for name, data in {"manifest.json": _json(manifest), **parts}.items():
             file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    scratch.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole({path: whole.getvalue()})
     return path
 
 

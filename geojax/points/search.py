@@ -141,9 +141,14 @@ def _search(
         spare = SPARE if points.shape[1] > WIDE and np.isinf(radius) else 0
         block, more = _block(points.shape[0], k + spare)
         fixed = jnp.pad(constants[1], ((0, more), (0, 0))), jnp.pad(mask, (0, more))
-        found = lambda x, real, row: _of_chunk(
-            *(x, real, row, *fixed),
-            **dict(k=k, spare=spare, radius=radius, exclude_self=exclude_self, block=block),
+        found = partial(
+            _of_chunk,
+            fixed,
+            k=k,
+            spare=spare,
+            radius=radius,
+            exclude_self=exclude_self,
+            block=block,
         )
         rows = jnp.arange(queries.shape[0])
         index, taken, count = in_chunks(found, constants[0], query_mask, rows, chunk=chunk)
@@ -166,11 +171,10 @@ def _block(n_point: Any, k: int) -> tuple[int, int]:
 
 
 def _of_chunk(
+    among: tuple[Array, Array],
     queries: Array,
     real: Array,
     row: Array,
-    points: Array,
-    mask: Array,
     *,
     k: int,
     spare: int,
@@ -179,6 +183,7 @@ def _of_chunk(
     block: int,
 ) -> tuple[Array, Array, Array]:
     """Rows of the nearest points, which slots are taken, and how many points are in reach."""
+    points, mask = among
     square = (_by_products if spare else square_distances)(queries, points)
     reached = mask[None] & real[:, None] & (square <= radius**2)
     if exclude_self:

@@ -40,10 +40,21 @@ class History:
         return -line[name] if name.endswith(("accuracy", "miou")) else line[name]
 
     def add(self, line: dict[str, Any]) -> bool:
-        """Keep a line; True if it is the best so far."""
+        """Keep a line; True if it is the best so far.
+
+        Raises:
+            OSError: the file cannot be written to.
+        """
         self.lines.append(line)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{self.path} cannot be written ({error.strerror}); checkpoints are untouched; "
+                "make room, and the same command resumes",
+            ) from error
         if self.value(line) < self.best:
             self.best, self.best_epoch, self.waited = self.value(line), line["epoch"], 0
             return True

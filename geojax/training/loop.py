@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from geojax.files import write_whole
 from geojax.metrics import summary
 from geojax.registry import did_you_mean
 from geojax.signals import Signals, Stopped
@@ -157,7 +158,7 @@ def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: C
         RuntimeError: something was compiled that the plan does not name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps(run.plan.record(), indent=1))
+    write_whole({folder / "plan.json": json.dumps(run.plan.record(), indent=1).encode()})
     history = History(folder / "metrics.jsonl", options.watch)
     saves = Checkpoints(folder / "checkpoints")
     feed = _Feed(run)

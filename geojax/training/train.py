@@ -15,6 +15,7 @@ from rich.console import Console
 from geojax.assets import compile_cache
 from geojax.datasets import Dataset, fingerprint, reference_energies
 from geojax.elements import symbol
+from geojax.files import write_whole
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
 from geojax.model import Card, Model, check_elements, references
 from geojax.networks import fit_to_data, to_table
@@ -123,7 +124,7 @@ def train(
     samples["train"] = drawn(samples["train"], resample)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        only_run(where := _made(Path(folder or scratch))),
+        only_run(where := _made(Path(folder or scratch).expanduser())),
         jax.enable_x64(options.dtype == "float64"),
         Compilations() as seen,
     ):
@@ -386,11 +387,22 @@ def _remember(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a run, or compare with those of the run that is there."""
     path = folder / "settings.json"
     if not path.exists():
-        path.write_text(json.dumps(settings, indent=1))
+        if any((folder / "checkpoints").glob("*/*")):
+            raise ValueError(
+                f"checkpoints go on with the settings that they began with; {path} is missing and "
+                "there are checkpoints; put it back, or choose another folder"
+            )
+        write_whole({path: json.dumps(settings, indent=1).encode()})
         return
-    before = json.loads(path.read_text())
     strip = lambda s: s | {"options": {k: v for k, v in s["options"].items() if k not in FREE}}
-    old, new = strip(before), strip(settings)
+    try:
+        old = strip(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}); put it back as it was, or "
+            "choose another folder"
+        ) from error
+    new = strip(settings)
     changed = [key for key in new if new[key] != old.get(key)]
     if changed:
         raise ValueError(

@@ -1,14 +1,18 @@
 """Dynamics, minima, vibrations, phonons and elastic constants, from files to files."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.calculators.socketio import SocketIOCalculator
 
 from geojax import zoo
-from geojax.datasets import formats
+from geojax.datasets import formats, to_ase
 from geojax.graphs import Structure
+from geojax.inference import calculator
 from tests.cli.conftest import run
 from tests.inference.conftest import crystal, molecule
 
@@ -66,3 +70,18 @@ def test_phonons(paths, tmp_path):
     code, text = run(*command)
     assert code == 0 and "acoustic error" in text and (tmp_path / "phonons.png").exists()
     assert len(json.loads(figures.read_text())["bands [THz]"][0]) == 12
+
+
+def test_a_server_that_stops_ends_the_client_with_exit_code_0(paths, untrained):
+    name, ended = f"geojax_cli_{os.getpid()}", []
+    command = ["ipi", str(paths["model"]), str(paths["crystal.xyz"]), "--unix", name]
+    thread = threading.Thread(target=lambda: ended.append(run(*command, "--wait", "20")))
+    atoms = to_ase(crystal())
+    with SocketIOCalculator(unixsocket=name, timeout=20) as server:
+        thread.start()
+        atoms.calc = server
+        found = atoms.get_potential_energy()
+    thread.join(20)
+    assert ended == [(0, "the server has stopped after 1 structures\n")]
+    atoms.calc = calculator(untrained)
+    assert found == pytest.approx(atoms.get_potential_energy(), rel=1e-6)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = (  # from the ground up
     ("arrays", "multilinear", "registry", "signals"),
-    ("assets", "elements", "page", "units"),
+    ("assets", "elements", "files", "page", "units"),
     ("native",),
     ("so3",),
     ("products", "clifford", "graphs", "points"),
