@@ -1,0 +1,96 @@
+"""Tables of the studies on point clouds."""
+
+from typing import Any
+
+from results import markdown, result
+
+
+def registration() -> str:
+    """Two scans of a street without learning, beside Open3D in the same run."""
+    found = (result("registration") or {"outdoors": {}})["outdoors"]
+    rows = [
+        [
+            name,
+            f"{100 * row['success']:.0f} % of {row['pairs']}",
+            f"{row['median rotation error [degree]']:.3f}°",
+            f"{row['median translation error [m]']:.3f} m",
+            f"{row['median CPU seconds']:.2f}",
+        ]
+        for name, row in found.items()
+    ]
+    heads = ["outdoor scans: FPFH, RANSAC, ICP", "within 1° and 0.2 m", "median rotation error"]
+    return markdown([*heads, "median translation error", "CPU seconds"], rows)
+
+
+def crops() -> str:
+    """Made pairs that overlap in part, without learning."""
+    found = (result("registration") or {}).get("crops", {})
+    rows = [
+        [overlap, f"{100 * row['recall']:.0f} % of {row['pairs']}"]
+        for overlap, row in found.items()
+    ]
+    return markdown(["furniture, overlap of the two clouds", "within 5° and 0.1"], rows)
+
+
+def motion() -> str:
+    """Forecasts of a walk, 30 frames ahead."""
+    found = result("motion") or {"baselines": {}, "rows": {}}
+    rows = []
+    for name, row in (found["baselines"] | found["rows"]).items():
+        rows.append(
+            [
+                name,
+                f"{row['mse_in_file_units']:.3g}",
+                f"{100 * row['fde']:.2f}",
+                str(len(row["seeds"])) if "seeds" in row else "",
+                f"{row['parameters']:,}" if "parameters" in row else "",
+            ]
+        )
+    heads = ["walk of subject 35, 30 frames ahead", "MSE, file units x 1e-2", "distance [cm]"]
+    return markdown([*heads, "seeds", "parameters"], rows)
+
+
+def rotations() -> str:
+    """Accuracy of the invariant classifier for each way of turning shapes."""
+    found = (result("furniture-egnn") or {"accuracy": {}})["accuracy"]
+    rows = [
+        [name, f"{100 * a['mean']:.1f} ± {100 * a['std']:.1f} %", str(len(a["seeds"]))]
+        for name, a in found.items()
+    ]
+    return markdown(["furniture, 14 classes: train / test", "accuracy", "seeds"], rows)
+
+
+def segmentation() -> str:
+    """Parts and normals of points for each way of turning shapes."""
+    found = (result("segmentation") or {"rows": {}})["rows"]
+    rows = []
+    for name, row in found.items():
+        cells = []
+        for figures in row["columns"].values():
+            cell = f"{100 * figures['miou']['mean']:.1f} %"
+            if "degrees" in figures:
+                cell += f", {figures['degrees']['mean']:.1f}°"
+            cells.append(cell)
+        rows.append([name, *cells, f"{row['parameters']:,}", str(len(row["seeds"]))])
+    heads = ["parts (mIoU) and normals of composed shapes", "z/z", "z/SO(3)", "SO(3)/SO(3)"]
+    return markdown([*heads, "parameters", "seeds"], rows)
+
+
+def clouds() -> str:
+    """Searches, sampling and DGCNN beside PyTorch's, in the same run."""
+    found = (result("points-speed") or {"rows": {}})["rows"]
+    rows = []
+    for name, cases in found.items():
+        for case in cases:
+            sides: list[dict[str, Any]] = [case["geojax"], case.get("torch", {})]
+            rows.append(
+                [
+                    f"{name}, {case['points']} points"
+                    + (f", {case['clouds']} clouds" if case["clouds"] > 1 else ""),
+                    *(f"{s['milliseconds']:.3g}" if "milliseconds" in s else "" for s in sides),
+                    f"{case['ratio']:.1f}×" if "ratio" in case else "",
+                    *(f"{s['peak']:.0f}" if "peak" in s else "" for s in sides),
+                ]
+            )
+    heads = ["point clouds, one thread", "geojax, ms per cloud", "PyTorch, ms per cloud"]
+    return markdown([*heads, "geojax is faster by", "geojax, MB", "PyTorch, MB"], rows)
