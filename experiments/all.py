@@ -36,6 +36,7 @@ STUDIES: dict[str, list[str]] = {
     "nbody-egnn": ["nbody-egnn.toml"],
     "acac-nequip": ["acac-nequip.toml"],
     "compare": ["compare.py"],
+    "points-speed": ["points-speed.py"],
     "products-speed": ["products-speed.py"],
     "nbody": ["nbody.py", "--steps", "3000"],
 }

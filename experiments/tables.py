@@ -8,6 +8,7 @@ expect:  README.md unchanged where no result has changed
 import re
 from pathlib import Path
 
+from cloud_tables import clouds, crops, motion, registration, rotations, segmentation
 from product_tables import harmonics, product_lines, products
 from results import markdown, milli, result
 
@@ -178,51 +179,6 @@ def hessians() -> str:
     return markdown(heads, rows)
 
 
-def registration() -> str:
-    """Two scans of a street without learning, beside Open3D in the same run."""
-    found = (result("registration") or {"outdoors": {}})["outdoors"]
-    rows = [
-        [
-            name,
-            f"{100 * row['success']:.0f} % of {row['pairs']}",
-            f"{row['median rotation error [degree]']:.3f}°",
-            f"{row['median translation error [m]']:.3f} m",
-            f"{row['median CPU seconds']:.2f}",
-        ]
-        for name, row in found.items()
-    ]
-    heads = ["outdoor scans: FPFH, RANSAC, ICP", "within 1° and 0.2 m", "median rotation error"]
-    return markdown([*heads, "median translation error", "CPU seconds"], rows)
-
-
-def motion() -> str:
-    """Forecasts of a walk, 30 frames ahead."""
-    found = result("motion") or {"baselines": {}, "rows": {}}
-    rows = []
-    for name, row in (found["baselines"] | found["rows"]).items():
-        rows.append(
-            [
-                name,
-                f"{row['mse_in_file_units']:.3g}",
-                f"{100 * row['fde']:.2f}",
-                str(len(row["seeds"])) if "seeds" in row else "",
-                f"{row['parameters']:,}" if "parameters" in row else "",
-            ]
-        )
-    heads = ["walk of subject 35, 30 frames ahead", "MSE, file units x 1e-2", "distance [cm]"]
-    return markdown([*heads, "seeds", "parameters"], rows)
-
-
-def rotations() -> str:
-    """Accuracy of the invariant classifier for each way of turning shapes."""
-    found = (result("furniture-egnn") or {"accuracy": {}})["accuracy"]
-    rows = [
-        [name, f"{100 * a['mean']:.1f} ± {100 * a['std']:.1f} %", str(len(a["seeds"]))]
-        for name, a in found.items()
-    ]
-    return markdown(["furniture, 14 classes: train / test", "accuracy", "seeds"], rows)
-
-
 def learning() -> str:
     """Errors by the number of training structures."""
     molecules = (result("compare") or {"studies": {}})["studies"].get("qm9", {})
@@ -294,11 +250,14 @@ def render() -> dict[str, str]:
         "networks": networks(),
         "hessians": hessians(),
         "registration": registration(),
+        "crops": crops(),
         "motion": motion(),
         "rotations": rotations(),
+        "segmentation": segmentation(),
         "learning": learning(),
         "training": training(),
         "speed": speed(),
+        "clouds": clouds(),
         "products": products(),
         "harmonics": harmonics(),
         "startup": startup(),
