@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from geojax.elements import symbol
+from geojax.elements import atomic_number, symbol
 from geojax.graphs import Properties, Structure, replace_leaves
 from geojax.potential import Output
 
@@ -82,24 +83,34 @@ def check_elements(card: Card, structures: Sequence[Structure]) -> None:
 def references(card: Card, structure: Structure) -> Properties:
     """What is subtracted from labels before training and added to predictions, in float64.
 
-    The sum of E0s for an energy; the node input that an output is `relative_to`.
+    The sum of E0s for an energy, of atomrefs for a target; the node input that an output is
+    `relative_to`.
 
     Raises:
-        ValueError: an element has no E0.
+        ValueError: an element has no E0, or no atomref.
     """
     found: dict[str, Any] = {}
     for output in card.outputs:
         if output.name == "energy" and card.E0s:
-            missing = sorted(set(structure.species.tolist()) - set(card.E0s))
-            if missing:
-                raise ValueError(
-                    f"every element needs its E0 [eV]; there is none for Z = {missing}; E0s are "
-                    f"given for Z = {sorted(card.E0s)}"
-                )
-            own = np.array([card.E0s[int(z)] for z in structure.species], np.float64)
+            own = _of_atoms(card.E0s, structure, "every element needs its E0 [eV]", "E0s")
             found |= {"energy": own.sum(), "energies": own}
+        if output.atomrefs:
+            table = {atomic_number(key): value for key, value in output.atomrefs.items()}
+            rule = f"every element needs its share of {output.name}"
+            found[output.name] = _of_atoms(table, structure, rule, "atomrefs").sum()
         if output.relative_to == "positions":
             found[output.name] = structure.positions.astype(np.float64)
         elif output.relative_to:
             found[output.name] = structure.inputs[output.relative_to]
     return replace_leaves(Properties(), found)
+
+
+def _of_atoms(
+    table: Mapping[int, float], structure: Structure, rule: str, name: str
+) -> Float[np.ndarray, "node"]:
+    missing = sorted(set(structure.species.tolist()) - set(table))
+    if missing:
+        raise ValueError(
+            f"{rule}; there is none for Z = {missing}; {name} are given for Z = {sorted(table)}"
+        )
+    return np.array([table[int(z)] for z in structure.species], np.float64)

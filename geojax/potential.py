@@ -8,8 +8,8 @@ eV.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -59,6 +59,8 @@ class Output:
         scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
         shift: then this is added: to each pooled value or node, or, for an energy, to each atom
             that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
+        atomrefs: by symbol, what each atom adds to a summed target; as E0s of energies, added in
+            float64 outside the program.
         relative_to: a node input that the output is counted from, such as "positions".
         unit: of the result, for reports; a Hessian's is eV/Å².
         slots: of the rows of a Hessian (see `graphs.hessian`): the nodes of the largest structure.
@@ -79,6 +81,7 @@ class Output:
     zbl: bool = False
     slots: int | None = None
     rotation: str = ""
+    atomrefs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         kind, _, key = self.name.partition(".")
@@ -114,6 +117,12 @@ class Output:
             self._as_rotation()
         if self.relative_to and kind != "node_targets":
             raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
+        if self.atomrefs and not (self.is_summed and kind == "targets"):
+            raise ValueError(
+                "atomrefs are of one scalar summed over atoms, targets.<name> with pool 'sum' (E0s "
+                f"of an energy are the model's); got {self.name!r} with irreps {self.irreps!r} and "
+                f"pool {self.pool!r}"
+            )
         if self.zbl and self.name != "energy":
             raise ValueError(f"only an energy has zbl repulsion added; got {self.name!r}")
         if self.slots is not None and self.name != "hessian":
@@ -128,6 +137,11 @@ class Output:
         if self.rotation:
             return "3x1o" if self.irreps.endswith("1o") else "9x0e"
         return "1o" if self.pool == "dipole" else self.irreps
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether the result is one number, the sum of those of the atoms."""
+        return self.pool == "sum" and self.irreps in ("0e", "1x0e") and not self.norm
 
     @property
     def is_scalar(self) -> bool:

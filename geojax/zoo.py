@@ -1,6 +1,7 @@
 """Models as folders: `README.md` (the card), `model.toml`, `weights.safetensors`.
 
-An ensemble is a folder of such folders, `0`, `1`, …, with `README.md` and `ensemble.toml`.
+An ensemble is a folder of such folders, `0`, `1`, …, with `README.md` and `ensemble.toml`. The
+tables hold the SHA-256 of the weights and of their own content.
 """
 
 import hashlib
@@ -17,10 +18,12 @@ import jax
 import numpy as np
 from rich.table import Table
 from rich.text import Text
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as tensors
 
 from geojax.assets import folder
 from geojax.elements import symbol
+from geojax.files import write_whole
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference import Ensemble
 from geojax.inference.artifact import card_of, open_artifact
@@ -34,6 +37,7 @@ from geojax.registry import did_you_mean
 __all__ = ["describe", "load", "names", "save"]
 
 WEIGHTS, MODEL, ENSEMBLE = "weights.safetensors", "model.toml", "ensemble.toml"
+PARTS = {MODEL: {"weights_sha256", "network", "card"}, ENSEMBLE: {"weights_sha256", "card"}}
 
 
 def names() -> list[str]:
@@ -46,38 +50,52 @@ def load(name: str | Path) -> Any:
 
     Raises:
         KeyError: there is no model of that name.
-        ValueError: the weights are damaged or do not fit the network; every mismatch is named. A
-            member of an ensemble is not the one that was saved.
+        FileNotFoundError: a file of the folder is missing.
+        ValueError: a file is damaged or the weights do not fit the network; every mismatch is
+            named. A member of an ensemble is not the one that was saved.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".geojax":
         return open_artifact(path)
     if (path / ENSEMBLE).exists():
         return _load_ensemble(path)
     if not (path / MODEL).exists():
         if str(name) not in names():
+            if path.is_dir():
+                raise FileNotFoundError(
+                    f"a model's folder holds {MODEL} and an ensemble's {ENSEMBLE}; {path} holds "
+                    "neither; save the model again, or get it again"
+                )
             raise KeyError(
                 f"a model has a name, a folder or a .geojax file; there is no {str(name)!r}; "
                 f"{did_you_mean(str(name), names())}"
             )
         path = folder("models") / str(name)
-    table = tomllib.loads((path / MODEL).read_text())
-    data = (path / WEIGHTS).read_bytes()
+    table = _read(path / MODEL)
+    data = _weights(path)
     if hashlib.sha256(data).hexdigest() != table["weights_sha256"]:
-        raise ValueError(f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in model.toml")
+        raise ValueError(
+            f"{path / WEIGHTS} is damaged: its SHA-256 is not the one in {MODEL}; get it again"
+        )
     network = from_table(table["network"])
-    card = card_of(table["card"])
-    params = nested_params(load_file(path / WEIGHTS))
+    try:
+        card = card_of(table["card"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path / MODEL} is not whole: its card does not have all entries ({error}); get it "
+            "again"
+        ) from error
+    params = nested_params(read_tensors(data))
     _check_fit(network, card, params)
     return Model(network, params, card)
 
 
 def _load_ensemble(path: Path) -> Ensemble:
-    table = tomllib.loads((path / ENSEMBLE).read_text())
+    table = _read(path / ENSEMBLE)
     models = []
     for number, digest in enumerate(table["weights_sha256"]):
         models.append(load(path / str(number)))
-        if hashlib.sha256((path / str(number) / WEIGHTS).read_bytes()).hexdigest() != digest:
+        if hashlib.sha256(_weights(path / str(number))).hexdigest() != digest:
             raise ValueError(
                 f"{path / str(number)} is another model than the member that {path / ENSEMBLE} "
                 "names by its SHA-256; put the right one there, or save the ensemble again"
@@ -85,13 +103,52 @@ def _load_ensemble(path: Path) -> Ensemble:
     return Ensemble(models, card_of(table["card"]))
 
 
+def _weights(path: Path) -> bytes:
+    try:
+        return (path / WEIGHTS).read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is not a whole model: {WEIGHTS} is missing; get it again"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The table in a file, compared with the hash of it, which is optional."""
+    try:
+        table = tomllib.loads(path.read_bytes().decode())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: it is no TOML ({error}); get it again") from error
+    digest = table.pop("contents_sha256", None)
+    if wrong := sorted(set(table) ^ PARTS[path.name]):
+        raise ValueError(
+            f"{path} is damaged: {', '.join(wrong)} is missing or unknown; get it again"
+        )
+    if digest not in (None, _digest(table)):
+        raise ValueError(
+            f"{path} is damaged: its content is not what its contents_sha256 says; get it again, "
+            "or take that line out if you have changed the file"
+        )
+    return table
+
+
+def _digest(table: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def _table_file(table: Mapping[str, Any]) -> bytes:
+    """The table as TOML, with the hash of what reading it gives."""
+    text = to_toml(table)
+    return f'contents_sha256 = "{_digest(tomllib.loads(text))}"\n{text}'.encode()
+
+
 def save(model: Model | Ensemble, where: str | Path) -> Path:
     """Write the folder of a model or an ensemble; what was there of its files is replaced.
 
     Raises:
         ValueError: a model's folder cannot be an ensemble's, nor the other way around.
+        OSError: it cannot be written; the files of a model that were there are untouched.
     """
-    where = Path(where)
+    where = Path(where).expanduser()
     other = where / (MODEL if isinstance(model, Ensemble) else ENSEMBLE)
     if other.exists():
         raise ValueError(
@@ -101,14 +158,15 @@ def save(model: Model | Ensemble, where: str | Path) -> Path:
     where.mkdir(parents=True, exist_ok=True)
     if isinstance(model, Ensemble):
         return _save_ensemble(model, where)
-    save_file(flat_params(model.params, model.card.dtype), where / WEIGHTS)
+    weights = tensors(flat_params(model.params, model.card.dtype))
     table = {
-        "weights_sha256": hashlib.sha256((where / WEIGHTS).read_bytes()).hexdigest(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "network": to_table(model.network),
         "card": _card_table(model.card),
     }
-    (where / MODEL).write_text(to_toml(table))
-    (where / "README.md").write_text(_readme(model.card))
+    card = _readme(model.card).encode()
+    files = {WEIGHTS: weights, MODEL: _table_file(table), "README.md": card}
+    write_whole({where / name: content for name, content in files.items()})
     return where
 
 
@@ -116,10 +174,10 @@ def _save_ensemble(ensemble: Ensemble, where: Path) -> Path:
     digests = []
     for number, model in enumerate(ensemble.models):
         member = save(model, where / str(number))
-        digests.append(hashlib.sha256((member / WEIGHTS).read_bytes()).hexdigest())
+        digests.append(hashlib.sha256(_weights(member)).hexdigest())
     table = {"weights_sha256": digests, "card": _card_table(ensemble.card)}
-    (where / ENSEMBLE).write_text(to_toml(table))
-    (where / "README.md").write_text(_readme(ensemble.card, f"{len(ensemble)} members"))
+    card = _readme(ensemble.card, f"{len(ensemble)} members").encode()
+    write_whole({where / ENSEMBLE: _table_file(table), where / "README.md": card})
     return where
 
 
@@ -161,14 +219,23 @@ def describe(path: str) -> list[Any]:
 
 
 def _describe_run(place: Path) -> list[Any]:
-    plan = json.loads((place / "plan.json").read_text())
+    plan = _json(place / "plan.json", (place / "plan.json").read_text())
     parts = [_table("plan", {k: v for k, v in plan.items() if k != "programs"})]
     path = place / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     if lines:
-        last = {k: v for k, v in json.loads(lines[-1]).items() if "." in k}
+        last = {k: v for k, v in _json(path, lines[-1]).items() if "." in k}
         parts.append(_table("last validation", in_words(last)))
     return parts
+
+
+def _json(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); the command that began the run writes it again"
+        ) from error
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> Table:
@@ -232,7 +299,7 @@ def to_toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _value(value: Any) -> str:
@@ -243,7 +310,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
         return f"{{{', '.join(pairs)}}}"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,14 @@ def test_a_missing_E0_is_an_error():
         references(Card(E0s={1: -13.5}), WATER)
 
 
+def test_summed_targets_are_counted_from_their_atoms():
+    output = Output("targets.alpha", atomrefs={"H": 2.0, "O": 5.0}, unit="Bohr³")
+    assert references(Card(outputs=(output,)), WATER).targets["alpha"] == 9.0
+    output = Output("targets.alpha", atomrefs={"H": 2.0})
+    with pytest.raises(ValueError, match=r"share of targets.alpha; there is none for Z = \[8\]"):
+        references(Card(outputs=(output,)), WATER)
+
+
 @pytest.mark.parametrize("origin", ["positions", "base"])
 def test_outputs_are_counted_from_their_input(origin):
     output = Output("node_targets.moved", "1o", relative_to=origin)

@@ -200,6 +200,8 @@ def test_an_output_that_is_a_hessian_has_its_unit_and_no_irreps():
             "2x1o or 6x0e.*got 'targets.r' with '5",
         ),
         (lambda: Output("targets.r", "6x0e", rotation="6d", shift=1.0), "no norm, shift"),
+        (lambda: Output("targets.gap", pool="mean", atomrefs={"H": 1.0}), "summed over atoms"),
+        (lambda: Output(atomrefs={"H": 1.0}), "E0s of an energy are the model's"),
         (lambda: predict_fn(Springs(), [Output("targets.mu", "1o")]), "irreps_out"),
         (lambda: predict_fn(Springs(), [Output("targets.mu")], forces=True), "derivatives"),
     ],

@@ -72,7 +72,13 @@ def test_damaged_weights_are_refused(energy_model, tmp_path):  # noqa: F811
 def test_weights_that_do_not_fit_are_all_named(energy_model, tmp_path):  # noqa: F811
     zoo.save(energy_model(), tmp_path)
     path = tmp_path / "model.toml"
-    path.write_text(path.read_text().replace("channels = 6", "channels = 7"))
+    changed = path.read_text().replace("channels = 6", "channels = 7")
+    path.write_text(changed)
+    with pytest.raises(
+        ValueError, match=r"model.toml is damaged: its content .*; get it again, or"
+    ):
+        zoo.load(tmp_path)
+    path.write_text(changed.partition("\n")[2])  # without the hash
     with pytest.raises(ValueError, match=r"embedding/kernel: file .* network .*; params/"):
         zoo.load(tmp_path)
 

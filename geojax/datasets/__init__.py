@@ -22,7 +22,12 @@ from geojax.datasets.dataset import (
     structure_of,
     structures_of,
 )
-from geojax.datasets.e0s import AverageEnergies, average_energies, reference_energies
+from geojax.datasets.e0s import (
+    AverageEnergies,
+    average_atomrefs,
+    average_energies,
+    reference_energies,
+)
 from geojax.datasets.ethanol import ethanol
 from geojax.datasets.flla import flla
 from geojax.datasets.formats import LabelReport, Reading, from_ase, read, to_ase, write
@@ -51,6 +56,7 @@ __all__ = [
     "LabelReport",
     "Reading",
     "acac",
+    "average_atomrefs",
     "average_energies",
     "broken_shape",
     "broken_shapes",

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from geojax.datasets.dataset import Dataset
 from geojax.elements import atomic_number, symbol
 from geojax.graphs import Structure
 from geojax.registry import did_you_mean
 
-__all__ = ["AverageEnergies", "average_energies", "reference_energies"]
+__all__ = ["AverageEnergies", "average_atomrefs", "average_energies", "reference_energies"]
 
 HOW = ("isolated", "average", "ridge")
 SINGULAR = 1e-8  # of the largest singular value
@@ -100,11 +101,8 @@ def average_energies(structures: Sequence[Structure], *, ridge: bool = False) ->
     labelled = [s for s in structures if s.properties.energy is not None]
     if not labelled:
         raise ValueError("E0s 'average' need energies; no training structure has one")
-    elements = np.unique(np.concatenate([s.species for s in labelled]))
-    counts = np.array([[(s.species == z).sum() for z in elements] for s in labelled], float)
-    sizes = counts.sum(1)
-    shares = counts / sizes[:, None]
-    energies = np.array([float(s.properties.energy) for s in labelled]) / sizes
+    shares, elements = _shares(labelled)
+    energies = [float(s.properties.energy) / len(s) for s in labelled]
     _, singular, axes = np.linalg.svd(shares, full_matrices=True)
     rank = int((singular > SINGULAR * singular[0]).sum())
     if rank < len(elements) and not ridge:
@@ -120,3 +118,30 @@ def average_energies(structures: Sequence[Structure], *, ridge: bool = False) ->
     rmse = float(np.sqrt(np.mean((shares @ solution - energies) ** 2)))
     table = {int(z): float(e) for z, e in zip(elements, solution, strict=True)}
     return AverageEnergies(table, rmse, rank)
+
+
+def average_atomrefs(structures: Sequence[Structure], target: str) -> dict[str, float]:
+    """What each element adds to a target that is a sum over atoms, by least squares, by symbol.
+
+    Fitted to the target per atom, as `average_energies`, with the smallest numbers of all that fit
+    equally well. Structures without the label do not count.
+
+    Raises:
+        ValueError: no structure has the label.
+    """
+    labelled = [s for s in structures if target in s.properties.targets]
+    if not labelled:
+        raise ValueError(f"atomrefs of {target!r} need its labels; no training structure has one")
+    shares, elements = _shares(labelled)
+    values = [float(s.properties.targets[target]) / len(s) for s in labelled]
+    solution = np.linalg.lstsq(shares, np.array(values), rcond=SINGULAR)[0]
+    return {symbol(int(z)): float(v) for z, v in zip(elements, solution, strict=True)}
+
+
+def _shares(
+    structures: Sequence[Structure],
+) -> tuple[Float[np.ndarray, "structure element"], Int[np.ndarray, "element"]]:
+    """How much of each structure is of each element, and the atomic numbers."""
+    elements = np.unique(np.concatenate([s.species for s in structures]))
+    counts = np.array([[(s.species == z).sum() for z in elements] for s in structures], float)
+    return counts / counts.sum(1)[:, None], elements

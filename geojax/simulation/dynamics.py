@@ -30,6 +30,7 @@ __all__ = ["Dynamics", "Record", "molecular_dynamics"]
 
 COLUMNS = ("step", "time", "potential", "kinetic", "temperature", "volume", "pressure")
 LOG, FRAMES, STATE, SETTINGS = "log.csv", "trajectory.extxyz", "state.npz", "settings.json"
+SAVED = "step lengths numbers positions momenta cell cell_momentum random".split()
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ class _Run:
             self._restore(state)
         else:
             self._keep(0)
+            self.save(0)
 
     def to(self, steps: int) -> Iterator[int]:
         """Steps done after each kept frame, up to all of them."""
@@ -258,20 +260,48 @@ class _Run:
             return None
         settings = json.dumps({**asdict(dynamics), "every": self.every}, indent=1)
         self.folder.mkdir(parents=True, exist_ok=True)
-        before = self.folder / SETTINGS
-        if before.exists() and before.read_text() != settings:
+        before, state, frames = (self.folder / name for name in (SETTINGS, STATE, FRAMES))
+        said = before.read_text(errors="replace") if before.exists() else None
+        if said not in (None, settings):
             raise ValueError(
                 f"a run goes on with the settings that it began with; {before} says "
-                f"{' '.join(before.read_text().split())}, and got {' '.join(settings.split())}; "
+                f"{' '.join(said.split())}, and got {' '.join(settings.split())}; "
                 "use another folder"
             )
-        if not (self.folder / STATE).exists():
+        begun = state.exists() or (frames.exists() and frames.stat().st_size > 0)
+        if begun and (said is None or not state.exists()):
+            raise ValueError(
+                f"a run goes on from its saved state and settings; {self.folder} holds a run and "
+                f"{SETTINGS if said is None else STATE} is missing; put it back, or use another "
+                "folder"
+            )
+        if not begun:
             before.write_text(settings)
             (self.folder / LOG).write_text(",".join(COLUMNS) + "\n")
-            (self.folder / FRAMES).write_text("")
+            frames.write_text("")
             return None
-        with np.load(self.folder / STATE, allow_pickle=False) as archive:
-            state = {name: archive[name] for name in archive.files}
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        """The saved state, which becomes that of the atoms."""
+        assert self.folder is not None
+        path = self.folder / STATE
+        try:
+            with np.load(path, allow_pickle=False) as archive:  # compares a CRC-32 of each array
+                state = {name: archive[name] for name in SAVED}
+        except Exception as error:
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}); put it back as it was, or use "
+                "another folder"
+            ) from error
+        for name, length in zip((LOG, FRAMES), state["lengths"], strict=True):
+            file = self.folder / name
+            size = file.stat().st_size if file.exists() else 0
+            if size < length:
+                raise ValueError(
+                    f"a run goes on at the end of its files; {file} had {length} bytes when the "
+                    f"state was saved and has {size}; put it back as it was, or use another folder"
+                )
         if not np.array_equal(state["numbers"], self.atoms.numbers):
             raise ValueError(
                 f"a run goes on with its own atoms; {self.folder} holds one of "

@@ -160,7 +160,10 @@ def _record(path: Path) -> dict[str, Any]:
     """The record of a checkpoint whose files are all what it says."""
     if not (path / "record.json").exists():
         raise Damaged(f"checkpoint {path} is not whole: record.json is missing")
-    record = json.loads((path / "record.json").read_bytes())
+    try:
+        record = json.loads((path / "record.json").read_bytes())
+    except ValueError as error:
+        raise _damaged(path / "record.json") from error
     if set(record) == FIRST_KEYS:
         return record
     if set(record) != KEYS or record["record_sha256"] != _record_hash(record):

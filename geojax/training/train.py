@@ -15,7 +15,6 @@ from rich.console import Console
 from geojax.assets import compile_cache
 from geojax.datasets import Dataset, fingerprint, reference_energies
 from geojax.elements import symbol
-from geojax.files import write_whole
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
 from geojax.model import Card, Model, check_elements, references
 from geojax.networks import fit_to_data, to_table
@@ -26,11 +25,13 @@ from geojax.training.augment import augmenter
 from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
-from geojax.training.losses import DESCRIPTORS, VIEWS, Term, terms_from_table
+from geojax.training.losses import DESCRIPTORS, Term, terms_from_table
+from geojax.training.normalise import normalised, with_atomrefs
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
 from geojax.training.resample import drawn
+from geojax.training.settings import remember
 
 __all__ = ["train"]
 
@@ -71,7 +72,8 @@ def train(
         outputs: what the network's output means; an energy by default.
         E0s: "isolated", "average", "ridge", an explicit table (see `reference_energies`), or
             "auto": isolated where the data bring them, otherwise average.
-        normalise: set scale and shift of outputs that have none from the training labels.
+        normalise: set scale and shift of outputs that have none from the training labels, and
+            atomrefs of summed targets.
         layout: of the edges, "list" or "table" (see `graphs.messages`).
         folder: of the run; a run that is there already is continued. A temporary one by default.
         name: of the model; the data's name by default.
@@ -94,6 +96,7 @@ def train(
     outputs = tuple(outputs or (Output(),))
     terms = terms_from_table(loss or _default_loss(data.train, outputs))
     _check_labels(terms, data, outputs)
+    outputs = with_atomrefs(outputs, data) if normalise else outputs
     wanted = {term.property for term in terms}
     forces, stress = (name in wanted for name in DERIVED)
     card = Card(
@@ -119,7 +122,7 @@ def train(
     _show_E0s(card, samples["train"], console)
     network = fit_to_data(network, samples["train"])
     if normalise:
-        card = replace(card, outputs=_normalised(card, terms, samples["train"]))
+        card = replace(card, outputs=normalised(card.outputs, terms, samples["train"]))
     settings = _settings(network, card, terms, optimizer, options, layout) | {"resample": resample}
     samples["train"] = drawn(samples["train"], resample)
     with (
@@ -128,7 +131,7 @@ def train(
         jax.enable_x64(options.dtype == "float64"),
         Compilations() as seen,
     ):
-        _remember(where, settings)
+        remember(where, settings)
         outputs = _slotted(card.outputs, splits)
         predict = predict_fn(network, outputs, forces=forces, stress=stress)
         run = prepare(
@@ -308,38 +311,6 @@ def _slotted(outputs: Sequence[Output], splits: Mapping[str, Sequence[Structure]
     return [slotted(output) for output in outputs]
 
 
-def _normalised(card: Card, terms: Sequence[Term], train: Sequence[Sample]) -> tuple[Output, ...]:
-    """Scales and shifts from the training labels, for outputs that have none.
-
-    An energy: the root mean square of the force components (or of the energy per atom where there
-    are no forces), and the mean energy per atom above E0. A Hessian: the root mean square of its
-    entries. Vectors, tensors and norms: their root mean square. Others: standard deviation and
-    mean.
-    """
-    kinds = {term.property: term.kind for term in terms}
-    result = []
-    for output in card.outputs:
-        values = [leaf(s.labels, output.name) for s in train]
-        known = [np.asarray(v, np.float64) for v in values if v is not None]
-        plain = output.scale == 1.0 and output.shift == 0.0
-        skip = not plain or not known or output.relative_to or output.rotation
-        if skip or kinds.get(output.name) in ("cross-entropy", *DESCRIPTORS, *VIEWS):
-            result.append(output)
-        elif output.name == "energy":
-            atoms = [len(s.graph.nodes["species"]) for s in train if s.labels.energy is not None]
-            per_atom = np.array([e / n for e, n in zip(known, atoms, strict=True)])
-            forces = [s.labels.forces for s in train if s.labels.forces is not None]
-            spread = np.concatenate(forces) if forces else per_atom - per_atom.mean()
-            scale = float(np.sqrt(np.mean(np.square(spread)))) or 1.0
-            result.append(replace(output, scale=scale, shift=float(per_atom.mean())))
-        else:
-            every = np.concatenate([v.reshape(-1) for v in known])
-            centre = every.mean() if output.is_scalar and not output.norm else 0.0
-            scale = float(np.sqrt(np.mean(np.square(every - centre)))) or 1.0
-            result.append(replace(output, scale=scale, shift=float(centre)))
-    return tuple(result)
-
-
 def _data_record(data: Dataset, network: Any) -> dict[str, Any]:
     keep = ("licence", "level", "citation", "source", "units")
     given = {name: np.shape(value)[1:] for name, value in data.train[0].inputs.items()}
@@ -368,9 +339,6 @@ def _settings(network, card, terms, optimizer, options, layout) -> dict[str, Any
     return json.loads(json.dumps(settings))
 
 
-FREE = ("checkpoint_seconds", "call_seconds")  # may change between two calls of one run
-
-
 def _made(folder: Path) -> Path:
     """The folder, which is there and can be written to afterwards."""
     try:
@@ -381,31 +349,3 @@ def _made(folder: Path) -> Path:
             f"a run writes to a folder; {folder} cannot be one ({error.strerror}); choose another"
         ) from error
     return folder
-
-
-def _remember(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a run, or compare with those of the run that is there."""
-    path = folder / "settings.json"
-    if not path.exists():
-        if any((folder / "checkpoints").glob("*/*")):
-            raise ValueError(
-                f"checkpoints go on with the settings that they began with; {path} is missing and "
-                "there are checkpoints; put it back, or choose another folder"
-            )
-        write_whole({path: json.dumps(settings, indent=1).encode()})
-        return
-    strip = lambda s: s | {"options": {k: v for k, v in s["options"].items() if k not in FREE}}
-    try:
-        old = strip(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}: {error}); put it back as it was, or "
-            "choose another folder"
-        ) from error
-    new = strip(settings)
-    changed = [key for key in new if new[key] != old.get(key)]
-    if changed:
-        raise ValueError(
-            f"a run folder holds one run; {folder} was started with other settings for "
-            f"{', '.join(changed)}; choose another folder, or delete this one to start again"
-        )

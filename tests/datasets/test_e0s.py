@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geojax.datasets import Dataset, average_energies, reference_energies
+from geojax.datasets import Dataset, average_atomrefs, average_energies, reference_energies
 from geojax.graphs import Properties, Structure
 
 TRUTH = {1: -13.5, 6: -1027.0, 8: -2038.5}
@@ -87,3 +87,16 @@ def test_other_words_elements_and_numbers_are_refused():
         reference_energies(data(ALIKE), {"Hx": -13.0})
     with pytest.raises(ValueError, match=r"a finite energy \[eV\].* \['H'\]"):
         reference_energies(data(ALIKE), {"H": float("nan"), "O": -2000.0})
+
+
+def test_targets_of_atoms_by_least_squares():
+    labelled = [
+        s.replace(properties=Properties(targets={"alpha": sum(TRUTH[int(z)] for z in s.species)}))
+        for s in MIXED
+    ]
+    found = average_atomrefs([*labelled, molecule(1, 6)], "alpha")
+    assert found == pytest.approx({"H": TRUTH[1], "C": TRUTH[6], "O": TRUTH[8]}, abs=1e-8)
+    alike = average_atomrefs([labelled[0]], "alpha")  # one formula: the sum is right
+    assert 2 * alike["H"] + alike["O"] == pytest.approx(2 * TRUTH[1] + TRUTH[8])
+    with pytest.raises(ValueError, match="atomrefs of 'mu' need its labels"):
+        average_atomrefs(labelled, "mu")

@@ -136,3 +136,31 @@ def test_other_settings_or_atoms_do_not_go_on(tmp_path):
         molecular_dynamics(copper(), steps=20, every=5, folder=tmp_path)
     with pytest.raises(ValueError, match="timestep is a positive number"):
         Dynamics(timestep=0.0)
+
+
+@pytest.mark.parametrize("name", ["state.npz", "settings.json", "log.csv", "trajectory.extxyz"])
+def test_damaged_files_are_refused_by_name(tmp_path, name):
+    """Every cut, and bits of the state; what comes back otherwise is the run that was saved."""
+    whole = molecular_dynamics(molecule(), steps=20, every=5, folder=tmp_path)
+    path = tmp_path / name
+    data = path.read_bytes()
+    damaged = [b"", data[: len(data) // 2], data[:-1], None]
+    if name == "state.npz":
+        for bit in np.random.default_rng(0).integers(0, 8 * len(data), 60):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            damaged.append(bytes(flipped))
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content or b"")
+        if content is None:
+            path.unlink()
+        try:
+            record = molecular_dynamics(molecule(), steps=20, every=5, folder=tmp_path)
+        except ValueError as error:
+            assert name in str(error) and "use another folder" in str(error)
+            refused += 1
+        else:  # dates in the archive, which nothing reads
+            np.testing.assert_array_equal(record.total, whole.total)
+        path.write_bytes(data)
+    assert refused >= 4 and (name != "state.npz" or refused > 40)
