@@ -127,7 +127,8 @@ CATALOGUE: dict[str, list[tuple[str, str]]] = {  # input: file, test
     "a corrupt checkpoint or model": [
         (RUNS, "test_a_checkpoint_is_right_or_passed_over"),
         (FAULTS, "test_a_model_folder_is_right_or_refused"),
-        ("training/test_settings.py", "test_settings_that_are_damaged_or_missing_are_refused")],
+        ("training/test_settings.py", "test_settings_that_are_damaged_or_missing_are_refused"),
+        ("simulation/test_dynamics.py", "test_damaged_files_are_refused_by_name")],
     "pickles": [
         (FILES, "pickle in npz"), (FILES, "pickle named npz"), (HERE, "a pickle for a model"),
         (HERE, "test_nothing_reads_pickles")],

@@ -287,8 +287,8 @@ class _Run:
         assert self.folder is not None
         path = self.folder / STATE
         try:
-            with np.load(path, allow_pickle=False) as archive:  # compares a CRC-32 of each array
-                state = {name: archive[name] for name in SAVED}
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                state = {name: archive[name] for name in SAVED}  # compares the CRC-32 of each
         except Exception as error:
             raise ValueError(
                 f"{path} is damaged ({type(error).__name__}); put it back as it was, or use "
