@@ -35,6 +35,7 @@ STUDIES: dict[str, list[str]] = {
     "acac-mace": ["acac-mace.toml"],
     "nbody-egnn": ["nbody-egnn.toml"],
     "acac-nequip": ["acac-nequip.toml"],
+    "acceptance": ["acceptance.py"],
     "compare": ["compare.py"],
     "points-speed": ["points-speed.py"],
     "products-speed": ["products-speed.py"],
