@@ -51,8 +51,7 @@ from geojax.checks import certify
 from geojax.datasets import from_ase
 from geojax.graphs import neighbor_list
 from geojax.inference import Predictor
-from geojax.simulation import jax_md_potential, open_lammps, openmm_system, run_jax_md
-from geojax.simulation.lammps import LammpsModel
+from geojax.simulation import LammpsModel, jax_md_potential, open_lammps, openmm_system, run_jax_md
 from geojax.training.plan import Compilations
 from geojax.units import BOLTZMANN, FEMTOSECOND
 

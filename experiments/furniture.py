@@ -18,21 +18,17 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from results import FOLDER, write
-from scipy.spatial.transform import Rotation
+from turns import COLUMNS, TURNS, columns, turned
 
 from geojax import config, datasets
 from geojax.graphs import Structure
-from geojax.training import train
 
 HERE = Path(__file__).parent
-TURNS = ("z", "SO(3)")
-COLUMNS = {"z/z": ("z", "z"), "z/SO(3)": ("z", "SO(3)"), "SO(3)/SO(3)": ("SO(3)", "SO(3)")}
 UPRIGHT = 1  # the data's upright axis is y
 
 
@@ -65,22 +61,6 @@ def rows_of(table: Mapping[str, Any], networks: list[str], ways: list[str]) -> I
             yield Row(name, tables | {"name": f"furniture-{network}-{way}"}, draws)
 
 
-def turned(structures: tuple[Structure, ...], how: str, seed: int) -> tuple[Structure, ...]:
-    """Each cloud turned at random: about the upright axis ("z"), or any way ("SO(3)")."""
-    rng = np.random.default_rng(seed)
-    result = []
-    for structure in structures:
-        if how == "z":
-            turn = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi) * np.eye(3)[UPRIGHT])
-        else:
-            turn = Rotation.random(rng=rng)
-        matrix = turn.as_matrix()
-        vectors = {k: v @ matrix.T for k, v in structure.inputs.items() if v.ndim == 2}
-        inputs = {**structure.inputs, **vectors}
-        result.append(structure.replace(positions=structure.positions @ matrix.T, inputs=inputs))
-    return tuple(result)
-
-
 def drawn(structures: tuple[Structure, ...], draws: int, seed: int) -> tuple[Structure, ...]:
     """So many copies of each cloud, each with a draw of its frame; the cloud itself for one."""
     if draws == 1:
@@ -92,27 +72,16 @@ def drawn(structures: tuple[Structure, ...], draws: int, seed: int) -> tuple[Str
 
 def accuracies(row: Row, data: datasets.Dataset, seed: int) -> dict[str, Any]:
     """Of the last averaged parameters on the held-out shapes, and what the training took."""
-    study, found = config.from_tables(row.tables), {}
-    shapes = {how: turned(data.train, how, 2 * seed) for how in TURNS}
-    tests = {how: turned(data.valid, how, 2 * seed + 1) for how in TURNS}
-    for how in TURNS:
-        part = replace(data, train=drawn(shapes[how], row.draws, seed), valid=(), test=())
-        model = train(
-            study.network,
-            part,
-            loss=study.loss,
-            outputs=study.outputs,
-            optimizer=study.optimizer,
-            options=replace(study.options, seed=seed, watch="loss"),
-            folder=Path("runs") / f"{study.name}-{how}-{seed}",
-        )
-        for column, (trained, tested) in COLUMNS.items():
-            if trained == how:
-                errors = config.evaluate(model, tests[tested])
-                found[column] = errors["targets.label.accuracy"]
-        found["seconds"] = found.get("seconds", 0) + model.card.training["seconds"]
-        found["parameters"] = model.card.training["plan"]["parameters"]
-    return found
+    study = config.from_tables(row.tables)
+    train = {how: turned(data.train, how, 2 * seed, UPRIGHT) for how in TURNS}
+    return columns(
+        lambda how: study,
+        data,
+        {how: drawn(shapes, row.draws, seed) for how, shapes in train.items()},
+        {how: turned(data.valid, how, 2 * seed + 1, UPRIGHT) for how in TURNS},
+        seed,
+        lambda model, shapes: config.evaluate(model, shapes)["targets.label.accuracy"],
+    )
 
 
 def majority(data: datasets.Dataset) -> float:

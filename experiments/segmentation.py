@@ -17,23 +17,21 @@ import argparse
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from results import FOLDER, write
-from scipy.spatial.transform import Rotation
+from turns import COLUMNS, TURNS, columns, turned
 
 from geojax import config
 from geojax.datasets.composed_shapes import PARTS
 from geojax.graphs import Structure
 from geojax.inference import Predictor
-from geojax.training import train
+from geojax.metrics import compare
 
 HERE = Path(__file__).parent
-TURNS = ("z", "SO(3)")
-COLUMNS = {"z/z": ("z", "z"), "z/SO(3)": ("z", "SO(3)"), "SO(3)/SO(3)": ("SO(3)", "SO(3)")}
+UPRIGHT = 2  # the data's upright axis is z
 PART, NORMAL = "label", "normal"
 
 
@@ -59,30 +57,11 @@ def tables_of(network: str, table: Mapping[str, Any], how: str) -> dict[str, Any
     }
 
 
-def turned(structures: Sequence[Structure], how: str, seed: int) -> tuple[Structure, ...]:
-    """Each cloud and its normals turned at random: about the upright axis ("z"), or any way."""
-    rng = np.random.default_rng(seed)
-    result = []
-    for s in structures:
-        about_z = Rotation.from_rotvec(rng.uniform(0, 2 * np.pi) * np.eye(3)[2])
-        turn = (about_z if how == "z" else Rotation.random(rng=rng)).as_matrix()
-        labels = s.properties.node_targets
-        labels = {**labels, NORMAL: labels[NORMAL] @ turn.T}
-        properties = s.properties._replace(node_targets=labels)
-        radius = np.linalg.norm(s.positions, axis=1)  # from the mean: an invariant input
-        result.append(
-            s.replace(
-                positions=s.positions @ turn.T, properties=properties, inputs={"radius": radius}
-            )
-        )
-    return tuple(result)
-
-
 def errors(model: Any, shapes: Sequence[Structure]) -> dict[str, float]:
     """Mean intersection over union of parts, and the mean angle between normals, degrees."""
-    found = {"miou": config.evaluate(model, shapes)[f"node_targets.{PART}.miou"]}
-    predicted = [p.node_targets.get(NORMAL) for p in Predictor(model)(shapes)]
-    vectors = [v for v in predicted if v is not None]
+    predicted = Predictor(model)(shapes)
+    found = {"miou": compare(predicted, shapes)[f"node_targets.{PART}.miou"]}
+    vectors = [p.node_targets[NORMAL] for p in predicted if NORMAL in p.node_targets]
     if vectors:
         mine = np.concatenate(vectors)
         labels = np.concatenate([s.properties.node_targets[NORMAL] for s in shapes])
@@ -94,26 +73,17 @@ def errors(model: Any, shapes: Sequence[Structure]) -> dict[str, float]:
 def one(network: str, table: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Both trainings of a network, their tests, and what they took."""
     data = config.data_of({**table["data"], "seed": seed})
-    tests = {how: turned(data.test, how, 2 * seed + 1) for how in TURNS}
-    found: dict[str, Any] = {"seconds": 0.0}
-    for how in TURNS:
-        study = config.from_tables(tables_of(network, table, how))
-        part = replace(data, train=turned(data.train, "z", 2 * seed), valid=(), test=())
-        model = train(
-            study.network,
-            part,
-            loss=study.loss,
-            outputs=study.outputs,
-            optimizer=study.optimizer,
-            options=replace(study.options, seed=seed, watch="loss"),
-            folder=Path("runs") / f"{study.name}-{how}-{seed}",
-        )
-        for column, (trained, tested) in COLUMNS.items():
-            if trained == how:
-                found[column] = errors(model, tests[tested])
-        found["seconds"] += model.card.training["seconds"]
-        found["parameters"] = model.card.training["plan"]["parameters"]
-    return found
+    with_radius = lambda s: s.replace(inputs={"radius": np.linalg.norm(s.positions, axis=1)})
+    clouds, new = ([with_radius(s) for s in part] for part in (data.train, data.test))
+    upright = turned(clouds, "z", 2 * seed, UPRIGHT)  # each pass turns them further for SO(3)
+    return columns(
+        lambda how: config.from_tables(tables_of(network, table, how)),
+        data,
+        dict.fromkeys(TURNS, upright),
+        {how: turned(new, how, 2 * seed + 1, UPRIGHT) for how in TURNS},
+        seed,
+        errors,
+    )
 
 
 def summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

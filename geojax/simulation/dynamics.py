@@ -8,8 +8,8 @@ References:
     Phys. 120, 11432 (2004).
 """
 
+import io
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from geojax.datasets import from_ase
 from geojax.datasets.formats import append
+from geojax.files import write_whole
 from geojax.graphs import Properties
 from geojax.signals import Signals, Stopped
 from geojax.units import PRESSURE
@@ -240,9 +241,9 @@ class _Run:
         if self.folder is None:
             return
         lengths = [(self.folder / name).stat().st_size for name in (LOG, FRAMES)]
-        unfinished = self.folder / ("unfinished-" + STATE)
+        content = io.BytesIO()
         np.savez(
-            unfinished,
+            content,
             step=step,
             lengths=lengths,
             numbers=self.atoms.numbers,
@@ -252,7 +253,7 @@ class _Run:
             cell_momentum=getattr(self.engine, "p_eps", 0.0),
             random=json.dumps(self.random.bit_generator.state),
         )
-        os.replace(unfinished, self.folder / STATE)
+        write_whole({self.folder / STATE: content.getvalue()})
 
     def _start(self, dynamics: Dynamics) -> dict[str, Any] | None:
         """The saved state, if there is one; else the folder and the heads of its files."""

@@ -20,9 +20,11 @@ def with_atomrefs(outputs: Sequence[Output], data: Dataset) -> tuple[Output, ...
 
     def completed(output: Output) -> Output:
         kind, _, target = output.name.partition(".")
-        atoms = all(s.species.all() for s in data.train)
-        mine = kind == "targets" and output.is_summed and _is_plain(output) and atoms
-        if not mine or not any(target in s.properties.targets for s in data.train):
+        plain = _is_plain(output) and not output.atomrefs
+        if not (kind == "targets" and output.is_summed and plain):
+            return output
+        labelled = any(target in s.properties.targets for s in data.train)
+        if not labelled or not all(s.species.all() for s in data.train):
             return output
         return replace(output, atomrefs=average_atomrefs(data.train, target))
 
@@ -44,8 +46,7 @@ def normalised(
     for output in outputs:
         values = [leaf(s.labels, output.name) for s in train]
         known = [np.asarray(v, np.float64) for v in values if v is not None]
-        plain = _is_plain(replace(output, atomrefs={}))
-        skip = not plain or not known or output.relative_to or output.rotation
+        skip = not _is_plain(output) or not known or output.relative_to or output.rotation
         if skip or kinds.get(output.name) in ("cross-entropy", *DESCRIPTORS, *VIEWS):
             result.append(output)
         elif output.name == "energy":
@@ -73,4 +74,4 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _is_plain(output: Output) -> bool:
-    return output.scale == 1.0 and output.shift == 0.0 and not output.atomrefs
+    return output.scale == 1.0 and output.shift == 0.0

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from ase import units
-from ase.calculators.socketio import SocketIOCalculator
+from ase.calculators.socketio import SocketIOCalculator, actualunixsocketname
 from ase.md.verlet import VelocityVerlet
 
 from geojax.datasets import from_ase
@@ -100,7 +100,7 @@ def name() -> Iterator[str]:
     """Of a UNIX socket that no other test uses; a server that was killed leaves it behind."""
     name = f"geojax_{uuid.uuid4().hex}"
     yield name
-    Path(f"/tmp/ipi_{name}").unlink(missing_ok=True)
+    Path(actualunixsocketname(name)).unlink(missing_ok=True)
 
 
 @needs_ipi
@@ -256,7 +256,7 @@ def test_a_model_that_does_not_fit_calls_no_server(name):
 
 
 def test_a_server_that_is_not_there(name):
-    with pytest.raises(ConnectionError, match=f"there is none at /tmp/ipi_{name}"):
+    with pytest.raises(ConnectionError, match=f"there is none at {actualunixsocketname(name)}"):
         ipi.serve_ipi(model(), from_ase(crystal()), unix=name, wait=0.2)
     with pytest.raises(ConnectionError, match=r"there is none at \('localhost', 9\)"):
         ipi.serve_ipi(model(), from_ase(crystal()), port=9)
@@ -265,7 +265,7 @@ def test_a_server_that_is_not_there(name):
 
 
 def test_a_server_that_speaks_out_of_turn(name):
-    path = Path(f"/tmp/ipi_{name}")
+    path = Path(actualunixsocketname(name))
     cell, positions = crystal().cell.array.T / units.Bohr, crystal().positions / units.Bohr
     posdata = b"POSDATA".ljust(12) + cell.tobytes() + np.linalg.inv(cell).tobytes()
     posdata += np.int32(4).tobytes() + positions.tobytes()
