@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timed import Interpreter, turn
+from timed import Interpreter, respond, turn
 
 NEIGHBORS, BALL = 20, 32
 CASES = {
@@ -172,24 +172,18 @@ def of_torch(name: str, points: int, number: int) -> Callable[[], Any]:
 def serve(side: str) -> None:
     """Answer requests for one case: "compile", then times of turns."""
     prepare = {"geojax": of_geojax, "torch": of_torch}[side]
-    answers, sys.stdout = sys.stdout, sys.stderr
-    run: Callable[[], Any] | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if request["ask"] == "compile":
-                begin = time.perf_counter()
-                run = prepare(*request["case"])
-                run()
-                found: dict[str, Any] = {"first": time.perf_counter() - begin}
-            else:
-                assert run is not None
-                times = turn(run, request["limit"])
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                found = {"times": times, "peak": peak}
-        except Exception as error:
-            found = {"error": repr(error)[:300]}
-        print(json.dumps(found), file=answers, flush=True)
+    ready: list[Callable[[], Any]] = []
+
+    def answer(ask: str, case: list[Any], limit: float, **unused: Any) -> dict[str, Any]:
+        if ask == "compile":
+            begin = time.perf_counter()
+            ready[:] = [prepare(*case)]
+            ready[0]()
+            return {"first": time.perf_counter() - begin}
+        times = turn(ready[0], limit)
+        return {"times": times, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+    respond(answer)
 
 
 def measured(name: str, points: int, number: int, pythons: dict[str, str]) -> dict[str, Any]:

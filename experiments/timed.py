@@ -111,7 +111,6 @@ def serve(
     """
     import jax
 
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     ready: dict[str, Callable[[], Any]] = {}
 
     def answer(ask: str, case: list[Any], method: str, kind: str, limit: float) -> dict[str, Any]:
@@ -129,6 +128,12 @@ def serve(
             return {}
         return {"times": turn(ready[method], limit)}
 
+    respond(answer)
+
+
+def respond(answer: Callable[..., dict[str, Any]]) -> None:
+    """Answer what an `Interpreter` asks until it asks no more."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     for line in sys.stdin:
         try:
             found = answer(**json.loads(line))
