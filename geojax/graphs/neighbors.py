@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from geojax.graphs.structure import Structure
 
-__all__ = ["Edges", "images", "neighbor_list", "order_keys", "shifted", "turned"]
+__all__ = ["Edges", "cell_heights", "images", "neighbor_list", "order_keys", "shifted", "turned"]
 
 WIDEST = 1e6  # [Å]; a structure that spans more is a mistake, and search grids overflow
 CLOSEST = 1e-3  # [Å]; two atoms nearer than this are one atom given twice
@@ -245,13 +245,18 @@ def _box(
     return box
 
 
+def cell_heights(cell: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
+    """The distances between opposite faces [Å]; those of `graphs.device_neighbors` are for jax."""
+    return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
 def _reach(box: Float[np.ndarray, "3 3"], cutoff: float) -> float:
     """The cutoff, or the longer one that vesin can search flat and long boxes with.
 
     It thins a grid of more than `GRID` cells out along all axes alike, and then divides by zero
     where fewer than one are left.
     """
-    heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    heights = cell_heights(box)
     while True:
         cells = np.maximum(np.floor(heights / cutoff), 1)
         thinned = cells.min() * np.cbrt(GRID / cells.prod())

@@ -9,6 +9,7 @@ from geojax.datasets.check.findings import Finding
 from geojax.datasets.check.shells import nearest
 from geojax.elements import covalent_radius
 from geojax.graphs import Structure
+from geojax.graphs.neighbors import cell_heights
 from geojax.units import factor
 
 __all__ = ["Bonds", "bonds", "cells", "close_and_far", "length_unit"]
@@ -192,7 +193,7 @@ def _cell_flags(s: Structure) -> tuple[bool, ...]:
 
 def _vacuum(s: Structure, inside: np.ndarray) -> float:
     """The least over the axes of the widest empty slice [Å]."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(np.asarray(s.cell)), axis=0)
+    heights = cell_heights(np.asarray(s.cell))
     wrapped = np.sort(inside - np.floor(inside), axis=0)
     gaps = np.diff(wrapped, axis=0, append=wrapped[:1] + 1)
     return float((gaps.max(0) * heights).min())

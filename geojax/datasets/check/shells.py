@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from geojax.graphs import Structure
+from geojax.graphs.neighbors import cell_heights
 
 __all__ = ["nearest"]
 
@@ -43,7 +44,7 @@ def _shifts(structure: Structure, count: int) -> np.ndarray | None:
     if structure.cell is None or not any(structure.pbc):
         return None
     cell = structure.cell.astype(np.float64)
-    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    heights = cell_heights(cell)
     reach = FULL * ((count + 8) * structure.volume / len(structure) * 3 / (4 * np.pi)) ** (1 / 3)
     repeats = np.where(structure.pbc, np.ceil(reach / heights), 0).astype(int)
     while np.prod(2 * repeats + 1) > MOST_IMAGES:
