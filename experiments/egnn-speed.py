@@ -105,7 +105,8 @@ def geojax_steps_per_second(layout: str) -> list[float]:
 
     from geojax.graphs import Properties, Structure, sample
     from geojax.networks import EGNN
-    from geojax.potential import Output, predict_fn
+    from geojax.outputs import Output
+    from geojax.potential import predict_fn
     from geojax.training import Optimizer, Options, Term
     from geojax.training.prepare import prepare
 

@@ -33,7 +33,8 @@ from geojax.inference import Predictor, vibrations
 from geojax.metrics import compare
 from geojax.model import Model
 from geojax.networks import HIP, NequIP
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.training import Optimizer, Options, train
 
 CUTOFF = 6.0  # [Å], of the Hessian

@@ -26,7 +26,7 @@ from geojax.datasets import Dataset, registration_pair
 from geojax.graphs import Structure
 from geojax.inference import Predictor
 from geojax.networks import PointNet, Siamese
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.so3 import ROTATION_HEADS
 from geojax.training import Optimizer, Options, train
 

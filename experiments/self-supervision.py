@@ -30,7 +30,7 @@ from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference import Predictor
 from geojax.model import Card, Model
 from geojax.networks import PointNet, Siamese, Views
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.training import Optimizer, Options, train
 
 POINTS, FEATURES, BATCH = 256, 256, 32

@@ -37,7 +37,8 @@ def geojax_part(path: str, kind: str) -> dict:
     from geojax.config import data_of
     from geojax.graphs import sample
     from geojax.networks import MACE, NequIP, fit_to_data
-    from geojax.potential import Output, predict_fn
+    from geojax.outputs import Output
+    from geojax.potential import predict_fn
     from geojax.training import Optimizer, Options, Term
     from geojax.training.prepare import prepare
 

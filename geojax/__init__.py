@@ -18,7 +18,7 @@ _HOME = {
     "Structure": "graphs",
     "Model": "model",
     "Card": "model",
-    "Output": "potential",
+    "Output": "outputs",
     "Optimizer": "training",
     "Options": "training",
     "train": "training",
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from geojax.inference import vibrations as vibrations
     from geojax.model import Card as Card
     from geojax.model import Model as Model
-    from geojax.potential import Output as Output
+    from geojax.outputs import Output as Output
     from geojax.training import Optimizer as Optimizer
     from geojax.training import Options as Options
     from geojax.training import train as train

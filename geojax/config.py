@@ -25,9 +25,10 @@ from geojax.inference import Ensemble, predict
 from geojax.metrics import compare, constant_baseline
 from geojax.model import Model
 from geojax.networks import from_table
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.registry import did_you_mean
 from geojax.training import Optimizer, Options, terms_from_table, train
+from geojax.training.processes import is_first
 
 __all__ = ["Experiment", "evaluate", "read", "run", "run_ensemble"]
 
@@ -160,6 +161,7 @@ def run(
     """Train and test; the model and the results, which are also written to the folder.
 
     `results.json` holds the test errors of the model and of a baseline that looks at no geometry.
+    Of several processes the first one tests and writes; the others return without test errors.
 
     Args:
         resample: see `train`.
@@ -193,6 +195,8 @@ def run(
         "parameters": trained["plan"]["parameters"],
         "valid": dict(model.card.metrics),
     }
+    if not is_first():
+        return model, results
     if data.test:
         results["test"] = evaluate(model, data.test)
         results["baseline"] = constant_baseline(data.train, data.test)

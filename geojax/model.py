@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from geojax.elements import atomic_number, symbol
 from geojax.graphs import Properties, Structure, replace_leaves
-from geojax.potential import Output
+from geojax.outputs import Output
 
 __all__ = ["Card", "Model", "check_elements", "references"]
 

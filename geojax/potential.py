@@ -8,8 +8,7 @@ eV.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from geojax.arrays import safe_norm
+from geojax.deviations import check_std_names, deviation, mean_and_std, std_name
 from geojax.graphs import (
-    POOLS,
     Graph,
     Properties,
     degree,
@@ -27,144 +26,16 @@ from geojax.graphs import (
     graph_of_nodes,
     node_mask,
     pool,
+    replace_leaves,
     to_receivers,
     volumes,
 )
+from geojax.outputs import Output, slices
 from geojax.so3 import ROTATION_HEADS
 
-__all__ = [
-    "Output",
-    "predict_fn",
-    "strained",
-    "with_derivatives",
-]
+__all__ = ["predict_fn", "strained", "with_derivatives"]
 
 Energies = Callable[[Any, Graph], tuple[Float[Array, "node"], Any]]
-
-
-@dataclass(frozen=True)
-class Output:
-    """What (a slice of) the network's output means.
-
-    Several outputs of one network take consecutive slices of its `irreps_out`, in order.
-
-    Attributes:
-        name: "energy", "targets.<name>" (per structure), "node_targets.<name>" (per node), or
-            "hessian": of a network that predicts it directly, beside its `irreps_out`.
-        irreps: of this slice; "energy" is "0e", and a Hessian has none.
-        pool: how nodes become a structure: "sum" (extensive), "mean" (intensive), "max", or
-            "dipole", of neutral molecules: sum_i q_i r_i of charges q (irreps "0e"), or
-            sum_i q_i r_i + d_i with dipoles d of atoms ("0e+1o").
-        norm: the result is the length of the pooled vector, as QM9's dipole is.
-        scale: the network's output is multiplied by this; for an energy, before the sum over atoms.
-        shift: then this is added: to each pooled value or node, or, for an energy, to each atom
-            that has neighbours (see `_coordinated`), so that an isolated atom keeps exactly its E0.
-        atomrefs: by symbol, what each atom adds to a summed target; as E0s of energies, added in
-            float64 outside the program.
-        relative_to: a node input that the output is counted from, such as "positions".
-        unit: of the result, for reports; a Hessian's is eV/Å².
-        slots: of the rows of a Hessian (see `graphs.hessian`): the nodes of the largest structure.
-            Rows of a larger one are NaN. None: as many as the batch has nodes.
-        rotation: a name in `so3.ROTATION_HEADS`, such as "6d" (irreps "6x0e" or "2x1o") and "svd":
-            the numbers become rotation matrices `[..., 3, 3]`.
-        zbl: add the repulsion of close nuclei to the energy (see `nn.zbl`).
-    """
-
-    name: str = "energy"
-    irreps: str = "0e"
-    pool: str = "sum"
-    norm: bool = False
-    scale: float = 1.0
-    shift: float = 0.0
-    relative_to: str = ""
-    unit: str = "eV"
-    zbl: bool = False
-    slots: int | None = None
-    rotation: str = ""
-    atomrefs: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self):
-        kind, _, key = self.name.partition(".")
-        if self.name == "hessian":
-            self._as_hessian()
-        if self.name not in ("energy", "hessian") and not (
-            kind in ("targets", "node_targets") and key
-        ):
-            raise ValueError(
-                "an output is named energy, hessian, targets.<name> or node_targets.<name>; "
-                f"got {self.name!r}"
-            )
-        if self.name == "energy" and (self.irreps not in ("0e", "1x0e") or self.pool != "sum"):
-            raise ValueError(
-                "an energy is one scalar summed over atoms (irreps '0e', pool 'sum'); got "
-                f"irreps {self.irreps!r}, pool {self.pool!r}"
-            )
-        if self.pool not in POOLS:
-            raise ValueError(f"pool is one of {', '.join(POOLS)}; got {self.pool!r}")
-        if self.pool == "dipole" and self.irreps not in ("0e", "0e+1o"):
-            raise ValueError(
-                "a dipole is made of charges, irreps '0e', or of charges and dipoles of atoms, "
-                f"'0e+1o'; got {self.irreps!r}"
-            )
-        if self.norm and (kind != "targets" or self.result != "1o"):
-            raise ValueError(
-                "a norm is that of one pooled vector: targets with irreps '1o' or pool 'dipole'; "
-                f"got {self.name!r} with irreps {self.irreps!r} and pool {self.pool!r}"
-            )
-        if self.norm and self.shift:
-            raise ValueError(f"a norm is not shifted; got {self.name!r} with shift {self.shift}")
-        if self.rotation:
-            self._as_rotation()
-        if self.relative_to and kind != "node_targets":
-            raise ValueError(f"only node_targets are relative to an input; got {self.name!r}")
-        if self.atomrefs and not (self.is_summed and kind == "targets"):
-            raise ValueError(
-                "atomrefs are of one scalar summed over atoms, targets.<name> with pool 'sum' (E0s "
-                f"of an energy are the model's); got {self.name!r} with irreps {self.irreps!r} and "
-                f"pool {self.pool!r}"
-            )
-        if self.zbl and self.name != "energy":
-            raise ValueError(f"only an energy has zbl repulsion added; got {self.name!r}")
-        if self.slots is not None and self.name != "hessian":
-            raise ValueError(f"only a hessian has slots; got {self.name!r}")
-
-    @property
-    def result(self) -> str:
-        """The irreps of what comes out, after pooling and before the norm.
-
-        Those of rotation matrices are "3x1o", which stands for their columns, or nine scalars.
-        """
-        if self.rotation:
-            return "3x1o" if self.irreps.endswith("1o") else "9x0e"
-        return "1o" if self.pool == "dipole" else self.irreps
-
-    @property
-    def is_summed(self) -> bool:
-        """Whether the result is one number, the sum of those of the atoms."""
-        return self.pool == "sum" and self.irreps in ("0e", "1x0e") and not self.norm
-
-    @property
-    def is_scalar(self) -> bool:
-        """Whether the result is one number."""
-        return self.norm or self.result in ("0e", "1x0e", "0o")
-
-    def _as_rotation(self) -> None:
-        numbers = ROTATION_HEADS[self.rotation].numbers
-        own = {f"{numbers}x0e", f"{numbers // 3}x1o" if numbers % 3 == 0 else ""}
-        if self.irreps not in own or self.norm or self.shift or self.relative_to:
-            raise ValueError(
-                f"a rotation by {self.rotation} has irreps {' or '.join(sorted(filter(None, own)))}"
-                f", no norm, shift or relative_to; got {self.name!r} with {self.irreps!r}"
-            )
-
-    def _as_hessian(self) -> None:
-        if self.shift or self.pool != "sum" or self.irreps not in ("", "0e"):
-            raise ValueError(
-                "a hessian is no slice of irreps_out: it has neither irreps nor pool nor shift; "
-                f"got irreps {self.irreps!r}, pool {self.pool!r}, shift {self.shift}"
-            )
-        object.__setattr__(self, "irreps", "")
-        object.__setattr__(self, "unit", "eV/Å²" if self.unit == "eV" else self.unit)
 
 
 def with_derivatives(
@@ -249,6 +120,7 @@ def predict_fn(
     *,
     forces: bool = False,
     stress: bool = False,
+    deviations: bool = False,
 ) -> Callable[[Any, Graph], Properties]:
     """The function `(params, graph) -> Properties` of a network and the meaning of its outputs.
 
@@ -256,7 +128,11 @@ def predict_fn(
     added on the host is `model.references`. Rows of padding are exactly zero.
 
     A direct Hessian comes as rows (see `graphs.hessian`); that of the energy is another one
-    (`dense_hessian`).
+    (`dense_hessian`). Outputs of a shallow ensemble have their standard deviations beside them.
+
+    Args:
+        deviations: those of forces and stress too, of a shallow ensemble: one backward pass for
+            each member, after one forward pass.
 
     Raises:
         ValueError: the outputs do not fill the network's `irreps_out`, forces or stress are asked
@@ -270,7 +146,8 @@ def predict_fn(
             "a direct Hessian is an output of a network with a Hessian head, such as hip; got "
             f"{type(network).__name__}; that of the energy needs no output"
         )
-    slices = _slices(network, outputs)
+    where = slices(network, outputs)
+    check_std_names([o.name for o in outputs if o.members > 1])
     energy = next((o for o in outputs if o.name == "energy"), None)
     if energy is None and (forces or stress):
         raise ValueError(
@@ -291,67 +168,83 @@ def predict_fn(
         values, rows = network.apply(params, graph, hessian.slots, method="with_hessian")
         return values.array, {"hessian": rows * hessian.scale}
 
+    def by_member(
+        values: Float[Array, "node d"], output: Output
+    ) -> Float[Array, "member node width"]:
+        mine = values[:, where[output.name]]
+        return jnp.moveaxis(mine.reshape(mine.shape[0], output.members, -1), 1, 0)
+
     def others(values: Float[Array, "node d"], graph: Graph) -> dict[str, Array]:
         found = {}
         for output in outputs:
             if output.name == "energy":
                 continue
-            x = values[:, slices[output.name]]
-            if output.name.startswith("targets."):
-                x = pool(x, graph, output.pool)
-                x = safe_norm(x)[:, None] if output.norm else x
-                real = graph_mask(graph)
-            else:
-                real = node_mask(graph)
-            x = jnp.where(real[:, None], x * output.scale + output.shift, 0)
-            if output.rotation:
-                x = ROTATION_HEADS[output.rotation].decode(x)
-            found[output.name] = x[:, 0] if output.is_scalar else x
+            mine = by_member(values, output)
+            if output.members == 1:
+                found[output.name] = _read(mine[0], output, graph)
+                continue
+            every = jax.vmap(lambda x, output=output: _read(x, output, graph))(mine)
+            found |= {output.name: every.mean(0), std_name(output.name): deviation(every)}
         return found
 
-    def energies(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:
+    def energies(params: Any, graph: Graph) -> tuple[Float[Array, "member node"], dict[str, Array]]:
+        """Of each member; what else there is comes beside them."""
         values, more = evaluate(params, graph)
         assert energy is not None
-        node_energies = values[:, slices["energy"]][:, 0] * energy.scale
+        mine = by_member(values, energy)[..., 0] * energy.scale
         if energy.shift:
-            node_energies = node_energies + energy.shift * _coordinated(graph, network.cutoff)
+            mine = mine + energy.shift * _coordinated(graph, network.cutoff)[None]
         if energy.zbl:
             from geojax.nn import zbl  # here, because opening an artifact needs no layers
 
-            node_energies = node_energies + zbl(graph, network.cutoff)
-        return jnp.where(node_mask(graph), node_energies, 0), others(values, graph) | more
+            mine = mine + zbl(graph, network.cutoff)[None]
+        return jnp.where(node_mask(graph)[None], mine, 0), others(values, graph) | more
+
+    def mean_energies(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:
+        every, more = energies(params, graph)
+        if len(every) == 1:
+            return every[0], more
+        of_graphs = jax.vmap(lambda x: _per_graph(x, graph))(every)
+        spread = {"energy": of_graphs, "energies": every}
+        return every.mean(0), more | {std_name(k): deviation(v) for k, v in spread.items()}
+
+    def all_members(params: Any, graph: Graph) -> tuple[Properties, dict[str, Array]]:
+        """One forward pass, since members differ only where it ends."""
+
+        def one(member: Array) -> tuple[Properties, dict[str, Array]]:
+            def mine(params: Any, graph: Graph) -> tuple[Float[Array, "node"], dict[str, Array]]:
+                every, more = energies(params, graph)
+                return every[member], more
+
+            return with_derivatives(mine, forces=forces, stress=stress)(params, graph)
+
+        assert energy is not None
+        every, more = jax.vmap(one, out_axes=(0, None))(jnp.arange(energy.members))
+        return mean_and_std(every), more
 
     def predict(params: Any, graph: Graph) -> Properties:
         if energy is None:
             values, more = evaluate(params, graph)
-            found, rest = Properties(), others(values, graph) | more
+            return replace_leaves(Properties(), others(values, graph) | more)
+        if deviations and energy.members > 1:
+            found, rest = all_members(params, graph)
         else:
-            found, rest = with_derivatives(energies, forces=forces, stress=stress)(params, graph)
-        found = found._replace(hessian=rest.pop("hessian", None))
-        groups: dict[str, dict[str, Array]] = {"targets": {}, "node_targets": {}}
-        for name, value in rest.items():
-            group, key = name.split(".", 1)
-            groups[group][key] = value
-        return found._replace(**{k: v for k, v in groups.items() if v})
+            derived = with_derivatives(mean_energies, forces=forces, stress=stress)
+            found, rest = derived(params, graph)
+        return replace_leaves(found, rest)
 
     return predict
 
 
-def _slices(network: Any, outputs: Sequence[Output]) -> dict[str, slice]:
-    from e3nn_jax import Irreps
-
-    whole = Irreps(network.irreps_out)
-    parts = [Irreps(output.irreps) for output in outputs]
-    joined = Irreps("+".join(str(p) for p in parts)).simplify() if parts else Irreps("")
-    if joined != whole.simplify():
-        raise ValueError(
-            "the outputs fill the network's irreps_out in order; outputs "
-            f"{[f'{o.name}: {o.irreps}' for o in outputs]} make {joined}, the network has {whole}"
-        )
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + part.dim)
-    return {
-        output.name: slice(first, last)
-        for output, first, last in zip(outputs, ends, ends[1:], strict=False)
-    }
+def _read(x: Float[Array, "node d"], output: Output, graph: Graph) -> Array:
+    """The property that an output stands for, other than an energy."""
+    if output.name.startswith("targets."):
+        x = pool(x, graph, output.pool)
+        x = safe_norm(x)[:, None] if output.norm else x
+        real = graph_mask(graph)
+    else:
+        real = node_mask(graph)
+    x = jnp.where(real[:, None], x * output.scale + output.shift, 0)
+    if output.rotation:
+        x = ROTATION_HEADS[output.rotation].decode(x)
+    return x[:, 0] if output.is_scalar else x

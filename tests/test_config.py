@@ -6,7 +6,7 @@ import pytest
 
 from geojax import config
 from geojax.networks.egnn import EGNN
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.training import Optimizer
 
 STUDY = """

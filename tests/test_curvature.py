@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geojax.curvature import VOIGT, dense_hessian, hessian_vector_product, strain_derivatives
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from tests.test_potential import CELL, RNG, Springs, crystal, graph_of, predict
 
 __all__ = ["crystal"]

@@ -20,7 +20,7 @@ from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference.artifact import BadArtifact, open_artifact, read_parts
 from geojax.model import Card, Model
 from geojax.networks import EGNN
-from geojax.potential import Output
+from geojax.outputs import Output
 
 
 def some_or_many(some: int, many: int) -> pytest.MarkDecorator:

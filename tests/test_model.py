@@ -5,7 +5,7 @@ import pytest
 
 from geojax.graphs import Structure
 from geojax.model import Card, check_elements, references
-from geojax.potential import Output
+from geojax.outputs import Output
 
 WATER = Structure(np.eye(3), np.array([8, 1, 1]), inputs={"base": np.arange(9.0).reshape(3, 3)})
 

@@ -8,7 +8,8 @@ from e3nn_jax import IrrepsArray
 
 from geojax.arrays import safe_norm
 from geojax.graphs import Budget, Structure, edge_vectors, pad, sample, to_receivers
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import from_6d, from_9d
 
 RNG = np.random.default_rng(0)

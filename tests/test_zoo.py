@@ -10,7 +10,7 @@ from geojax import networks, zoo
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference import Ensemble, export, predict
 from geojax.model import Card, Model
-from geojax.potential import Output
+from geojax.outputs import Output
 from tests.inference.conftest import energy_model, molecule  # noqa: F401  (a fixture)
 from tests.inference.test_ensemble import members
 

@@ -143,7 +143,7 @@ def certify(
 
 @app.command()
 def calibrate(
-    ensemble: Annotated[Path, typer.Argument(help="the folder of an ensemble")],
+    ensemble: Annotated[Path, typer.Argument(help="the folder of an ensemble, full or shallow")],
     data: DataArg,
     split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "valid",
     inputs: Inputs = None,
@@ -152,11 +152,9 @@ def calibrate(
     """Scale an ensemble's standard deviations by held-out labels, and store the factors in it."""
     from geojax import zoo
     from geojax.datasets import structures_of
-    from geojax.inference import Ensemble
     from geojax.inference import calibrate as scales_of
 
-    if not isinstance(found := zoo.load(ensemble), Ensemble):
-        raise ValueError(f"deviations are those of an ensemble; {ensemble} is one model")
+    found = zoo.load(ensemble)
     structures, _ = structures_of(data, split, named(inputs))
     record = scales_of(found, structures).record()
     zoo.save(found.replace_card(calibration=record), ensemble)

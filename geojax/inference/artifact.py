@@ -18,9 +18,10 @@ import numpy as np
 from safetensors.numpy import load as read_tensors
 
 from geojax.graphs import Graph, Properties, Structure, replace_leaves
-from geojax.inference.predictor import Engine, Predictor
+from geojax.inference.engine import Engine, deviating
+from geojax.inference.predictor import Predictor
 from geojax.model import Card
-from geojax.potential import Output
+from geojax.outputs import Output
 
 __all__ = ["Artifact", "BadArtifact", "open_artifact"]
 
@@ -54,15 +55,17 @@ class Artifact:
         def loaded(name: str) -> Callable[..., Any]:
             return jax.jit(jax.export.deserialize(bytearray(programs[name])).call)
 
-        def program(forces: bool, stress: bool) -> Callable[[Graph], Properties]:
+        def program(forces: bool, stress: bool, deviations: bool) -> Callable[[Graph], Properties]:
             name = "stress" if stress else "forces" if forces else "energy"
+            if deviations and f"{name}_std" in programs:
+                name = f"{name}_std"
             run = loaded(name if name in programs else "outputs")
             return lambda graph: replace_leaves(Properties(), run(params, graph._asdict()))
 
         cutoff = facts["cutoff"]
         reach = math.inf if cutoff is None else cutoff
-        std = "members" in facts  # of an ensemble
-        self.engine = Engine(card, reach, facts["nearest"], False, program, std=std)
+        deviations = deviating(card, every="members" in facts)
+        self.engine = Engine(card, reach, facts["nearest"], False, program, deviations=deviations)
         self.card = card
         self._predictor = Predictor(self.engine)
 
@@ -172,7 +175,7 @@ def reproduce(path: Path, engine: Engine, stored: Mapping[str, np.ndarray]) -> N
             elif name.startswith(f"{i}/out/"):
                 expected[name.split("/", 2)[2]] = value
         with jax.enable_x64(engine.card.dtype == "float64"):
-            found = engine.program("energy" in expected, False)(Graph(**given))
+            found = engine.program("energy" in expected, False, False)(Graph(**given))
         for name, want in expected.items():
             value = _leaf(found, name)
             error = np.abs(np.asarray(value, np.float64) - want).max()

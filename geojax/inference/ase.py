@@ -1,6 +1,6 @@
 """A full ASE calculator around a model or an exported file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from geojax.datasets import from_ase
+from geojax.deviations import std_name
 from geojax.graphs import Edges, Structure, leaf, neighbor_list
-from geojax.inference.predictor import Predictor, std_name
+from geojax.inference.predictor import Predictor
 
 __all__ = ["Calculator", "calculator"]
 
@@ -23,7 +24,9 @@ class Calculator(AseCalculator):
     again once an atom has moved half of that; longer edges contribute exactly nothing.
 
     An ensemble has further results, the standard deviations of its members in the units and shapes
-    of the others: energy_std, energies_std, forces_std and stress_std.
+    of the others: energy_std, energies_std, forces_std and stress_std. Those of forces and stress
+    are computed where they are asked for if the ensemble is a shallow one, whose forces are cheap
+    and whose deviations of forces are not.
 
     Args:
         model: a `Model`, an `Ensemble` or an opened artifact.
@@ -42,7 +45,7 @@ class Calculator(AseCalculator):
                 f"a calculator needs an energy; {self.predictor.card.name!r} predicts "
                 f"{', '.join(output.name for output in self.predictor.card.outputs)}"
             )
-        if self.predictor.engine.std:
+        if self.predictor.engine.deviations:
             more = [f"{name}_std" for name in self.implemented_properties if name != "free_energy"]
             self.implemented_properties = [*self.implemented_properties, *more]
         self.skin = 0.0 if self.predictor.engine.nearest is not None else skin
@@ -69,7 +72,7 @@ class Calculator(AseCalculator):
         structure = from_ase(self.atoms, labels=False, inputs=self.inputs)
         solid = all(structure.pbc) and structure.cell is not None
         wanted = ("energy", "energies", "forces", *(["stress"] if solid else []))
-        deviations = [std_name(name) for name in wanted if self.predictor.engine.std]
+        deviations = self._deviations(wanted, properties)
         edges = self.edges(structure)
         found = self.predictor.with_edges(structure, edges, (*wanted, *deviations))
         self.results = {
@@ -83,6 +86,15 @@ class Calculator(AseCalculator):
         for name in deviations:
             key, value = name.rpartition(".")[2], np.array(leaf(found, name))[()]
             self.results[key] = full_3x3_to_voigt_6_stress(value) if key == "stress_std" else value
+
+    def _deviations(self, wanted: Sequence[str], properties: Sequence[str]) -> list[str]:
+        """All, or of a shallow ensemble those that cost nothing and those asked for."""
+        engine = self.predictor.engine
+        shallow = any(output.members > 1 for output in engine.card.outputs)
+        dear = {"forces", "stress"} if shallow else set()
+        if {f"{name}_std" for name in dear} & set(properties):
+            dear = set()
+        return [std_name(n) for n in wanted if n in engine.deviations and n not in dear]
 
     def edges(self, structure: Structure) -> Edges:
         """Edges within cutoff and skin, kept while they are still complete."""

@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from geojax.deviations import std_name
 from geojax.graphs import Structure, leaf, leaves
-from geojax.inference.ensemble import Ensemble, predicted
-from geojax.inference.predictor import predict, std_name
+from geojax.inference.engine import engine_of
+from geojax.inference.ensemble import Ensemble
+from geojax.inference.predictor import predict
+from geojax.model import Model
 
 __all__ = ["Calibration", "Scale", "calibrate", "likelihood_scale", "miscalibration_area"]
 
@@ -66,18 +69,27 @@ class Calibration(NamedTuple):
         }
 
 
-def calibrate(ensemble: Ensemble, structures: Sequence[Structure]) -> Calibration:
+def calibrate(ensemble: Ensemble | Model, structures: Sequence[Structure]) -> Calibration:
     """The scales of the ensemble's standard deviations, from labels that no member was trained on.
 
     An earlier calibration is left aside. Labels of zero deviation (those that symmetry fixes) are
     left out.
 
+    Args:
+        ensemble: of models, or a model with a shallow ensemble.
+
     Raises:
+        TypeError: a model without deviations.
         ValueError: there are no labels of predicted properties, they have another shape, all
             members agree, or nothing is wrong with them.
     """
+    known = set(engine_of(ensemble).deviations)
+    if not known:
+        raise TypeError(
+            f"deviations are those of an ensemble; {ensemble.card.name!r} is one model; train "
+            "several seeds, or an output with members"
+        )
     labelled = {name for s in structures for name in _labels(s)}
-    known = set(predicted(ensemble.card))
     if not labelled & known:
         raise ValueError(
             f"a calibration needs labels of {', '.join(sorted(known))}; the {len(structures)} "
@@ -117,7 +129,7 @@ def _labels(structure: Structure) -> tuple[str, ...]:
 
 
 def _residuals(
-    ensemble: Ensemble, structures: Sequence[Structure], known: AbstractSet[str]
+    ensemble: Ensemble | Model, structures: Sequence[Structure], known: AbstractSet[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Residuals and standard deviations of all labels, by property."""
     groups: dict[tuple[str, ...], list[Structure]] = {}  # stress is asked for where it is labelled

@@ -10,23 +10,22 @@ References:
     using deep ensembles", 2017. Musil et al., J. Chem. Theory Comput. 15, 906 (2019).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from geojax.graphs import Graph, Properties, leaves, replace_leaves
-from geojax.inference.predictor import Engine, make_engine, std_name
+from geojax.deviations import check_std_names, mean_and_std
+from geojax.graphs import Graph, Properties
+from geojax.inference.engine import Engine, calibration_factors, deviating, make_engine
 from geojax.model import Card, Model
 
-__all__ = ["Ensemble", "mean_and_std", "predicted", "unstacked"]
+__all__ = ["Ensemble", "over_members", "unstacked"]
 
 COMMON = ("outputs", "E0s", "elements", "forces", "stress", "dtype")
-OF_ENERGY = ("energy", "energies", "forces", "stress")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,8 @@ class Ensemble:
         TypeError: a member is no `Model`.
         ValueError: fewer than two; members of different networks, outputs, E0s, elements, trained
             derivatives or precision (the difference is named); outputs whose mean is none of them,
-            as rotations; outputs whose standard deviations would have one name.
+            as rotations; outputs whose standard deviations would have one name, or of a
+            shallow ensemble.
     """
 
     models: Sequence[Model]
@@ -55,11 +55,7 @@ class Ensemble:
             alone = {"metrics": {}, "certificate": {}, "training": {}, "calibration": {}}
             object.__setattr__(self, "card", replace(self.models[0].card, **alone))
         _check_alike("the ensemble", self.card, self.models[0].card)
-        if unknown := self.factors.keys() - set(predicted(self.card)):
-            raise ValueError(
-                f"a calibration is that of predicted properties; {', '.join(sorted(unknown))} is "
-                f"none of {', '.join(predicted(self.card))}; calibrate this ensemble again"
-            )
+        calibration_factors(self.card, every=True)
 
     def __len__(self) -> int:
         return len(self.models)
@@ -71,8 +67,8 @@ class Ensemble:
 
     @property
     def factors(self) -> dict[str, float]:
-        """What standard deviations are multiplied by, by property; others stay as they are."""
-        return {name: float(row["factor"]) for name, row in self.card.calibration.items()}
+        """See `calibration_factors`."""
+        return calibration_factors(self.card, every=True)
 
     @property
     def params(self) -> Any:
@@ -82,8 +78,7 @@ class Ensemble:
     @cached_property
     def engine(self) -> Engine:
         """What predicts."""
-        around = lambda run: mean_and_std(run, self.factors)
-        return make_engine(self.network, self.params, self.card, around)
+        return make_engine(self.network, self.params, self.card, over_members)
 
     def replace_card(self, **changes: Any) -> "Ensemble":
         """The same ensemble with some entries of its card changed."""
@@ -97,26 +92,11 @@ def unstacked(model: Model, count: int) -> Ensemble:
     return Ensemble([Model(model.network, params, card) for params in rows], model.card)
 
 
-def mean_and_std(
-    run: Callable[[Any, Graph], Properties], factors: Mapping[str, float]
+def over_members(
+    run: Callable[[Any, Graph], Properties],
 ) -> Callable[[Any, Graph], Properties]:
-    """From a function of one model to that of stacked parameters.
-
-    Args:
-        run: from `predict_fn`.
-        factors: of the standard deviations, by property; 1 by default.
-    """
-
-    def evaluate(params: Any, graph: Graph) -> Properties:
-        every = jax.vmap(run, (0, None))(params, graph)
-        found = {}
-        for name, values in leaves(every).items():
-            found[name] = values.mean(0)
-            if name != "hessian":
-                found[std_name(name)] = jnp.std(values, 0, ddof=1) * factors.get(name, 1.0)
-        return replace_leaves(Properties(), found)
-
-    return evaluate
+    """From a function of one model to that of stacked parameters, with standard deviations."""
+    return lambda params, graph: mean_and_std(jax.vmap(run, (0, None))(params, graph))
 
 
 def _check(models: Sequence[Model]) -> None:
@@ -169,21 +149,14 @@ def _check_alike(who: str, card: Card, first: Card) -> None:
 
 def _check_outputs(card: Card) -> None:
     for output in card.outputs:
+        if output.members > 1:
+            raise ValueError(
+                "the members of an ensemble have one opinion each; those of "
+                f"{output.name!r} are shallow ensembles of {output.members}; use one of them"
+            )
         if output.rotation:
             raise ValueError(
                 f"the mean of rotations is no rotation; {output.name!r} is one; use one of the "
                 "members"
             )
-    known = predicted(card)
-    names = [std_name(name) for name in known]
-    if len({*names, *known}) < len(names) + len(known):
-        raise ValueError(
-            "each standard deviation has a name of its own; those of "
-            f"{', '.join(known)} are {', '.join(names)}; rename an output"
-        )
-
-
-def predicted(card: Card) -> list[str]:
-    """Everything that has a standard deviation: all that is predicted, besides Hessians."""
-    outputs = [output.name for output in card.outputs if output.name != "hessian"]
-    return list(dict.fromkeys([*outputs, *(OF_ENERGY if "energy" in outputs else ())]))
+    check_std_names(deviating(card, every=True))

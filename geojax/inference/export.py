@@ -12,7 +12,7 @@ import importlib.metadata
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,10 +26,10 @@ from safetensors.numpy import save as tensors
 from geojax.files import write_whole
 from geojax.graphs import Graph, Structure, leaves, sample
 from geojax.inference.artifact import card_of, read_parts, reproduce
-from geojax.inference.ensemble import Ensemble, mean_and_std, unstacked
-from geojax.inference.predictor import Predictor, engine_of, without_hessian
+from geojax.inference.engine import engine_of, function_of, without_hessian
+from geojax.inference.ensemble import Ensemble, over_members, unstacked
+from geojax.inference.predictor import Predictor
 from geojax.model import Model
-from geojax.potential import predict_fn
 
 __all__ = ["FORMAT", "export", "flat_params", "plain_graph", "real_graph", "refresh"]
 
@@ -102,8 +102,8 @@ def _write(model: Model | Ensemble, path: Path, platforms: Sequence[str], vector
     params = flat_params(model.params, model.card.dtype)
     parts = {"card.json": _json(_card(model)), "network.json": _json(to_table(model.network))}
     parts["weights.safetensors"] = tensors(params)
-    for name, (forces, stress) in programs_of(model).items():
-        parts[f"programs/{name}.bin"] = _program(model, forces, stress, platforms, inputs)
+    for name, what in programs_of(model).items():
+        parts[f"programs/{name}.bin"] = _program(model, what, platforms, inputs)
     parts["vectors.safetensors"] = vectors
     digest = lambda data: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     manifest = {"format": FORMAT, "parts": {name: digest(data) for name, data in parts.items()}}
@@ -116,11 +116,20 @@ def _write(model: Model | Ensemble, path: Path, platforms: Sequence[str], vector
     return path
 
 
-def programs_of(model: Model | Ensemble) -> dict[str, tuple[bool, bool]]:
-    """Name -> whether the program returns forces and stress."""
-    if not any(output.name == "energy" for output in model.card.outputs):
-        return {"outputs": (False, False)}
-    return {"energy": (False, False), "forces": (True, False), "stress": (True, True)}
+def programs_of(model: Model | Ensemble) -> dict[str, dict[str, bool]]:
+    """Name -> what the program returns, as in `predict_fn`.
+
+    A shallow ensemble has programs of their own for the deviations of forces and stress.
+    """
+    energy = next((output for output in model.card.outputs if output.name == "energy"), None)
+    if energy is None:
+        return {"outputs": {}}
+    found: dict[str, dict[str, bool]] = {"energy": {}, "forces": {"forces": True}}
+    found["stress"] = {"forces": True, "stress": True}
+    if energy.members > 1:
+        derived = {name: found[name] | {"deviations": True} for name in ("forces", "stress")}
+        return found | {f"{name}_std": what for name, what in derived.items()}
+    return found
 
 
 def flat_params(params: Any, dtype: str) -> dict[str, np.ndarray]:
@@ -154,16 +163,14 @@ def real_graph(plain: dict[str, Any]) -> Graph:
 
 def _program(
     model: Model | Ensemble,
-    forces: bool,
-    stress: bool,
+    what: Mapping[str, bool],
     platforms: Sequence[str],
     inputs: dict[str, Any],
 ) -> bytes:
     """One program `(params, graph) -> {name: array}`, serialised."""
     outputs = without_hessian(model.card.outputs)
-    run = predict_fn(model.network, outputs, forces=forces, stress=stress)
-    if isinstance(model, Ensemble):
-        run = mean_and_std(run, model.factors)
+    around = over_members if isinstance(model, Ensemble) else None
+    run = function_of(model.network, model.card, around, outputs, **what)
     flat = flat_params(model.params, model.card.dtype)
 
     def program(flat: dict[str, Any], graph: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +216,9 @@ def _vectors(model: Model | Ensemble, structures: Sequence[Structure]) -> bytes:
             stored[f"{i}/in/{key}"] = np.ascontiguousarray(value)
         energy = any(output.name == "energy" for output in model.card.outputs)
         with jax.enable_x64(model.card.dtype == "float64"):
-            for name, value in leaves(predictor.engine.program(energy, False)(graph)).items():
+            for name, value in leaves(
+                predictor.engine.program(energy, False, False)(graph)
+            ).items():
                 stored[f"{i}/out/{name}"] = np.ascontiguousarray(value)
     return tensors(stored)
 

@@ -1,15 +1,13 @@
 """Predictions for structures of any size, in few compiled shapes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from geojax.assets import compile_cache
-from geojax.curvature import dense_hessian, hessian_vector_product, strain_derivatives
+from geojax.deviations import std_name
 from geojax.graphs import (
     Budget,
     Edges,
@@ -24,123 +22,16 @@ from geojax.graphs import (
     sample,
     whole_hessian,
 )
-from geojax.model import Card, Model, check_elements, references
-from geojax.potential import Output, predict_fn
+from geojax.inference.engine import engine_of, without_hessian
+from geojax.model import Card, check_elements, references
 
-__all__ = ["Engine", "Predictor", "engine_of", "make_engine", "predict", "std_name"]
+__all__ = ["Predictor", "grown", "predict"]
 
 STEP = 1.5  # budgets grow by this factor, so padding wastes a third at most
 LEAST = Budget(32, 256, 2)  # what most molecules fit into, so that they share one program
 DERIVED = ("forces", "stress", "hessian")
 NEEDS_MODEL = "an exported file holds energies, forces and stress; a Hessian needs the model"
 SLOTS = 16  # for the nodes of a graph, at least
-
-
-@dataclass(frozen=True, eq=False)
-class Engine:
-    """What predicts: a model, or an artifact without the model's code.
-
-    Attributes:
-        card: of the model.
-        cutoff: [Å], of the graphs that it reads.
-        nearest: see `graphs.sample`.
-        members: whether graphs have places for their nodes, see `graphs.members`.
-        program: `(forces, stress) -> (graph -> Properties)`, jitted; without Hessians.
-        hessian: `graph -> [node, 3, node, 3]` of one structure, by differentiation; None where it
-            cannot be had.
-        rows: `(graph, slots) -> [node, slot, 3, 3]` of a batch, where the model predicts Hessians
-            directly; else None.
-        curvature: `(graph, [node, 3]) -> [node, 3]`, the Hessian of the energy times a vector.
-        strains: second derivatives by strain, and by strain and positions, of one structure; see
-            `strain_derivatives`.
-        std: whether the program returns standard deviations too, see `std_name`.
-    """
-
-    card: Card
-    cutoff: float
-    nearest: int | None
-    members: bool
-    program: Callable[[bool, bool], Callable[[Graph], Properties]]
-    hessian: Callable[[Graph], Any] | None = None
-    rows: Callable[[Graph, int], Any] | None = None
-    curvature: Callable[[Graph, Any], Any] | None = None
-    strains: Callable[[Graph], tuple[Any, Any]] | None = None
-    std: bool = False
-
-
-def engine_of(thing: Any) -> Engine:
-    """The engine of a `Model`, an `Ensemble`, a `Predictor` or an `Artifact`.
-
-    Raises:
-        TypeError: it is none of them.
-    """
-    engine = thing if isinstance(thing, Engine) else getattr(thing, "engine", None)
-    if isinstance(engine, Engine):
-        return engine
-    if not isinstance(thing, Model):
-        raise TypeError(
-            "predictions are made by a Model, a Predictor or an opened artifact; got "
-            f"{type(thing).__name__}; geojax.load and geojax.open_artifact make them"
-        )
-    return make_engine(thing.network, thing.params, thing.card)
-
-
-def make_engine(
-    network: Any, params: Any, card: Card, around: Callable[[Any], Any] | None = None
-) -> Engine:
-    """The engine of a network.
-
-    Args:
-        params: those of one model, or whatever `around` makes of them.
-        around: from a function `(params, graph) -> Properties` of one model to the one that is
-            evaluated, which then returns standard deviations too; None: that of one model.
-    """
-    params = jax.tree.map(lambda x: np.asarray(x, card.dtype), params)
-    outputs = without_hessian(card.outputs)
-    direct = [output for output in card.outputs if output.name == "hessian"]
-
-    def function_of(outputs: Sequence[Output], **what: bool) -> Callable[..., Properties]:
-        run = predict_fn(network, outputs, **what)
-        return run if around is None else around(run)
-
-    @cache
-    def program(forces: bool, stress: bool) -> Callable[[Graph], Properties]:
-        return partial(jax.jit(function_of(outputs, forces=forces, stress=stress)), params)
-
-    @cache
-    def derived(function: Callable[..., Any]) -> Callable[..., Any]:
-        run = function_of(outputs, forces=True)
-        return partial(jax.jit(partial(function, run)), params)
-
-    @cache
-    def rows_program(slots: int) -> Callable[[Graph], Any]:
-        run = function_of([*outputs, replace(direct[0], slots=slots)])
-        return partial(jax.jit(lambda params, graph: run(params, graph).hessian), params)
-
-    return Engine(
-        card,
-        network.cutoff,
-        getattr(network, "nearest", None),
-        getattr(network, "reads_members", False),
-        program,
-        hessian=lambda graph: derived(dense_hessian)(graph),
-        rows=(lambda graph, slots: rows_program(slots)(graph)) if direct else None,
-        curvature=lambda graph, vector: derived(hessian_vector_product)(graph, vector),
-        strains=lambda graph: derived(strain_derivatives)(graph),
-        std=around is not None,
-    )
-
-
-def without_hessian(outputs: Sequence[Output]) -> list[Output]:
-    """The outputs that every program computes; a direct Hessian has a program of its own."""
-    return [output for output in outputs if output.name != "hessian"]
-
-
-def std_name(name: str) -> str:
-    """Where an ensemble's standard deviation of a property stands: "targets.energy_std",
-    "node_targets.forces_std", in the unit and shape of the property."""
-    group = "node_targets" if is_per_node(name) else "targets"
-    return f"{group}.{name.rpartition('.')[2]}_std"
 
 
 class Predictor:
@@ -214,9 +105,7 @@ class Predictor:
         own = [output.name for output in without_hessian(self.card.outputs)]
         own += ["hessian"] * (self.engine.rows is not None)
         known = [*own, *(("energies", *DERIVED) if "energy" in own else ())]
-        deviations = lambda names: [
-            std_name(n) for n in names if self.engine.std and n != "hessian"
-        ]
+        deviations = lambda names: [std_name(n) for n in names if n in self.engine.deviations]
         solid = all(all(s.pbc) and s.cell is not None for s in structures)
         if properties is None:
             trained = {"forces": self.card.forces, "stress": self.card.stress and solid}
@@ -250,11 +139,12 @@ class Predictor:
         """The batch through the program, cut into structures again."""
         graph = self.padded(samples)
         forces, stress = _needs("forces", wanted), _needs("stress", wanted)
+        spread = any(std_name(name) in wanted for name in ("forces", "stress"))
         with _precision(self.card.dtype):
-            values = leaves(self.engine.program(forces, stress)(graph))
+            values = leaves(self.engine.program(forces, stress, spread)(graph))
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
             hessians = self._hessians(samples, graph) if "hessian" in wanted else None
-        self._shapes.add((forces, stress, *(x.shape for x in jax.tree.leaves(graph))))
+        self._shapes.add((forces, stress, spread, *(x.shape for x in jax.tree.leaves(graph))))
         ends = np.cumsum([0, *(int(s.graph.n_node[0]) for s in samples)])
         found = []
         for i in range(len(samples)):

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from geojax.deviations import std_name
 from geojax.graphs import Structure, is_per_node, leaf, neighbor_list
-from geojax.inference.predictor import Predictor, std_name
+from geojax.inference.predictor import Predictor
 
 __all__ = ["Selection", "disagreement", "fingerprints", "select"]
 
@@ -48,7 +49,7 @@ def select(model: Any, structures: Sequence[Structure], count: int) -> Selection
     Of an ensemble without an energy the disagreement is the largest deviation of its first output.
 
     Args:
-        model: an `Ensemble`, or its `Predictor`.
+        model: an `Ensemble`, a model with a shallow one, or its `Predictor`.
         count: how many; fewer are chosen where all others are twins of chosen ones, or nothing is
             left that members disagree on.
 
@@ -86,12 +87,14 @@ def disagreement(model: Any, structures: Sequence[Structure]) -> Float[np.ndarra
         TypeError: one model cannot disagree.
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model)
-    if not predictor.engine.std:
+    watched, _ = _watched(predictor)
+    if watched not in predictor.engine.deviations:
         raise TypeError(
             f"disagreement is that of an ensemble; {predictor.card.name!r} is one model; make "
-            "several of them with other seeds, and geojax.Ensemble of them"
+            "several of them with other seeds, and geojax.Ensemble of them, or train an output "
+            "with members"
         )
-    name = std_name(_watched(predictor)[0])
+    name = std_name(watched)
     values = [np.asarray(leaf(p, name)) for p in predictor(structures, [name])]
     rows = [v.reshape(len(v) if is_per_node(name) else 1, -1) for v in values]
     return np.array([np.sqrt(np.square(row).sum(1)).max() for row in rows])

@@ -3,9 +3,10 @@
 from geojax.signals import Stopped
 from geojax.training.augment import AUGMENTATIONS
 from geojax.training.loop import Options
-from geojax.training.losses import LOSSES, Term, terms_from_table
+from geojax.training.losses import LOSSES
 from geojax.training.optimizer import OPTIMIZERS, SCHEDULES, Optimizer
 from geojax.training.plan import Compilations
+from geojax.training.terms import Term, terms_from_table
 from geojax.training.train import train
 
 __all__ = [

@@ -28,7 +28,7 @@ from geojax.graphs import (
     replace_leaves,
 )
 from geojax.networks.network import vector_inputs
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.registry import Registry, did_you_mean
 from geojax.training.turning import Turning, partner_turned, turned
 

@@ -4,14 +4,13 @@ Every error is a pair of a sum and a count, so that partial labels, padding and 
 average right: the mean is formed once, over everything that is known in the whole batch.
 
 The rows of Hessians are masked entry by entry, and each 3 x 3 block counts as a row. Some losses
-look at whole structures instead (`of_structures`): "eigenpairs" at Hessians, those of
-`training.descriptors` at all pairs of points, those of `training.assignment` at two clouds, those
-of `training.views` at two views of each.
+look at the standard deviation of an ensemble too (`of_deviations`). Some look at whole structures
+(`of_structures`): "eigenpairs" at Hessians, those of `training.descriptors` at all pairs of points,
+those of `training.assignment` at two clouds, those of `training.views` at two views of each.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import jax
@@ -21,80 +20,16 @@ from jaxtyping import Array, Bool, Float
 
 from geojax import so3
 from geojax.arrays import safe_norm
+from geojax.deviations import std_name
 from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
 from geojax.metrics import entries
-from geojax.registry import Registry, did_you_mean
 from geojax.training import assignment, descriptors, views
+from geojax.training.terms import LOSSES, Term, sum_name, weight_at
 
-__all__ = ["LOSSES", "Term", "term_sums", "terms_from_table", "weighted_loss"]
+__all__ = ["LOSSES", "term_sums", "weighted_loss"]
 
 T = TypeVar("T", bound=Callable)
-Schedule = float | int | tuple[tuple[float | int, float | int], ...]
-LOSSES: Registry[Callable[..., Array]] = Registry("loss")
-DESCRIPTORS = ("circle", "info-nce", "directions", "agreement", "sinkhorn", "ume")
-VIEWS = ("contrastive", "vicreg", "care", "sie")
 FAR = 1e3  # [eV/Å²], above the low eigenvalues of any Hessian; float32 keeps four digits beside it
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of the loss.
-
-    Attributes:
-        property: as in `graphs.leaves`: "energy", "forces", "targets.mu", …
-        weight: a number, or (epoch, weight) pairs, linear in between and constant outside.
-        kind: a name in `LOSSES`.
-        per_atom: the error of a structure is divided by its number of atoms (an energy, usually).
-        delta: where "huber" turns from square to linear, in the property's unit.
-        pairs: how many of the lowest eigenpairs "eigenpairs" compares.
-        radius: of descriptors: points so near are the same place, in the unit of the positions.
-        far: of descriptors: points farther apart than this are not; twice the radius by default.
-        dustbin: of "sinkhorn": the score of a point that stays alone.
-        ball: of "ume": the radius of balls; six times `radius` by default.
-        irreps: of one embedding, for "sie".
-    """
-
-    property: str
-    weight: Schedule = 1.0
-    kind: str = "mse"
-    per_atom: bool = False
-    delta: float = 0.01
-    pairs: int = 8
-    radius: float = 0.05
-    far: float | None = None
-    dustbin: float = 1.0
-    ball: float | None = None
-    irreps: str = ""
-
-    def __post_init__(self):
-        LOSSES[self.kind]
-        leaf(Properties(), self.property)
-        if self.kind in DESCRIPTORS and not (
-            self.property.startswith("node_targets.") and 0 < self.radius <= (self.far or math.inf)
-        ):
-            raise ValueError(
-                f"{self.kind} compares descriptors of points, node_targets, and 0 < radius <= far; "
-                f"got {self.property!r}, radius={self.radius}, far={self.far}"
-            )
-        if self.ball is not None and not self.ball > 0:
-            raise ValueError(f"a ball has a positive radius; got ball={self.ball}")
-        if self.kind in VIEWS and not (
-            self.property.startswith("targets.") and bool(self.irreps) == (self.kind == "sie")
-        ):
-            raise ValueError(
-                f"{self.kind} compares embeddings of two views, targets, by their irreps where it "
-                f"is sie; got {self.property!r}, irreps={self.irreps!r}"
-            )
-        if self.kind == "eigenpairs" and (self.property != "hessian" or self.pairs < 1):
-            raise ValueError(
-                "eigenpairs are those of a Hessian, one or more; got the property "
-                f"{self.property!r} and pairs={self.pairs}; take another kind, or loss.hessian"
-            )
-
-
-def sum_name(term: Term) -> str:
-    """Its name among the sums: the property's; that of eigenpairs may stand beside it."""
-    return term.property + ".eigenpairs" * (term.kind == "eigenpairs")
 
 
 @LOSSES.register("mse")
@@ -138,6 +73,46 @@ def geodesic(
     """The angle between two rotations [rad]; its derivative is of length one, and zero at zero."""
     del term
     return so3.geodesic_angle(prediction, label)
+
+
+def of_deviations(loss: T) -> T:
+    """Mark a loss `(prediction, label, deviation, term) -> error`, one for each row."""
+    loss.of_deviations = True
+    return loss
+
+
+@LOSSES.register("nll")
+@of_deviations
+def nll(prediction: Array, label: Array, std: Array, term: Term) -> Float[Array, "row"]:
+    """-log of the normal density of the label, per component: log σ + ((y - μ) / σ)² / 2.
+
+    Without the constant log(2π) / 2, and with σ in units of the floor.
+
+    References:
+        Kellner, Ceriotti, Mach. Learn.: Sci. Technol. 5, 035006 (2024).
+    """
+    square = jnp.square(std) + term.floor**2
+    return (
+        _components(jnp.log(square / term.floor**2) + jnp.square(prediction - label) / square) / 2
+    )
+
+
+@LOSSES.register("crps")
+@of_deviations
+def crps(prediction: Array, label: Array, std: Array, term: Term) -> Float[Array, "row"]:
+    """∫ (F(t) - [t ≥ y])² dt of the normal distribution F, per component, in the property's unit.
+
+    σ (z (2Φ(z) - 1) + 2φ(z) - 1/√π) with z = (y - μ) / σ: as the absolute error far away from the
+    label, and less ruled by outliers than the likelihood.
+
+    References:
+        Gneiting, Raftery, J. Am. Stat. Assoc. 102, 359 (2007).
+    """
+    sigma = jnp.sqrt(jnp.square(std) + term.floor**2)
+    z = (label - prediction) / sigma
+    density = jnp.exp(-jnp.square(z) / 2) / math.sqrt(2 * math.pi)
+    inside = jax.lax.erf(z / math.sqrt(2))
+    return _components(sigma * (z * inside + 2 * density - 1 / math.sqrt(math.pi)))
 
 
 def of_structures(loss: T) -> T:
@@ -269,54 +244,6 @@ def _components(x: Float[Array, "row *d"]) -> Float[Array, "row"]:
     return x.reshape(len(x), -1).mean(-1)
 
 
-def terms_from_table(table: Mapping[str, Any]) -> tuple[Term, ...]:
-    """Terms from a TOML table: property -> weight, or property -> {weight, kind, …}.
-
-    `energy` is per atom unless the table says otherwise. A list of such tables makes several terms
-    of one property: hessian = [{kind = "mae"}, {kind = "eigenpairs", weight = 0.1}].
-
-    Raises:
-        KeyError: an unknown property, kind or key.
-        ValueError: no term, or two of one property that are not told apart.
-    """
-    if not table:
-        raise ValueError("a loss has at least one term; got none; add loss.energy = 1.0, say")
-    terms = []
-    for name, value in _entries(table):
-        options = dict(value) if isinstance(value, Mapping) else {"weight": value}
-        known = [f.name for f in fields(Term) if f.name != "property"]
-        for key in options:
-            if key not in known:
-                raise KeyError(f"loss.{name} has no {key!r}; {did_you_mean(key, known)}")
-        if isinstance(options.get("weight"), list):
-            options["weight"] = tuple(tuple(pair) for pair in options["weight"])
-        options.setdefault("per_atom", name == "energy")
-        terms.append(Term(name, **options))
-        if sum_name(terms[-1]) in {sum_name(term) for term in terms[:-1]}:
-            raise ValueError(
-                f"a property has one term, and one of eigenpairs beside it; got two of {name!r}; "
-                "take one of them out"
-            )
-    return tuple(terms)
-
-
-def _entries(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Names and values; those of a list of tables one by one."""
-    found = []
-    for name, value in table.items():
-        several = isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
-        found += [(name, v) for v in value] if several else [(name, value)]
-    return found
-
-
-def weight_at(weight: Schedule, epoch: Float[Array, ""]) -> Float[Array, ""]:
-    """The weight at a (fractional) epoch."""
-    if isinstance(weight, tuple):
-        epochs, weights = (jnp.asarray(column, epoch.dtype) for column in zip(*weight, strict=True))
-        return jnp.interp(epoch, epochs, weights)
-    return jnp.asarray(weight, epoch.dtype)
-
-
 def term_sums(
     predicted: Properties, batch: Batch, terms: Sequence[Term]
 ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
@@ -325,6 +252,7 @@ def term_sums(
     for term in terms:
         value, label = leaf(predicted, term.property), leaf(batch.labels, term.property)
         mask = leaf(batch.masks, term.property)
+        atoms = 1
         if term.per_atom:
             atoms = _atoms(batch, mask.shape[0]).astype(value.dtype)
             atoms = atoms.reshape(-1, *[1] * (value.ndim - 1))
@@ -332,6 +260,9 @@ def term_sums(
         loss = LOSSES[term.kind]
         if getattr(loss, "of_structures", False):
             error, mask = loss(value, label, mask, batch, term)
+        elif getattr(loss, "of_deviations", False):
+            std = leaf(predicted, std_name(term.property))
+            error = loss(value, label, std / atoms, term)
         else:
             if mask.ndim > 1:
                 value, label, mask = entries(value, label, mask)

@@ -7,8 +7,8 @@ import numpy as np
 
 from geojax.datasets import Dataset, average_atomrefs
 from geojax.graphs import Sample, leaf
-from geojax.potential import Output
-from geojax.training.losses import DESCRIPTORS, VIEWS, Term
+from geojax.outputs import Output
+from geojax.training.terms import DESCRIPTORS, VIEWS, Term
 
 __all__ = ["normalised", "with_atomrefs"]
 

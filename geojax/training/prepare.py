@@ -11,12 +11,12 @@ from geojax.graphs import Batch, Sample, Store, take
 from geojax.training.chunks import Chunks
 from geojax.training.devices import data_mesh, on_mesh, put
 from geojax.training.loop import Options, Prepared
-from geojax.training.losses import Term
 from geojax.training.optimizer import Optimizer, build
 from geojax.training.order import Order, fit_order, in_turn, sort_by_size
 from geojax.training.plan import Plan, compile_program
 from geojax.training.state import TrainState, initial_state
 from geojax.training.step import AXIS, Predict, make_epoch, make_evaluate, make_step
+from geojax.training.terms import Term
 
 __all__ = ["prepare"]
 

@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, Int
 
 from geojax.graphs import Batch, Graph, Properties, Store, take
 from geojax.metrics import error_sums
-from geojax.training.losses import Term, term_sums, weighted_loss
+from geojax.training.losses import term_sums, weighted_loss
 from geojax.training.order import Order, shuffled
 from geojax.training.state import TrainState, update
+from geojax.training.terms import Term
 
 __all__ = ["make_epoch", "make_evaluate", "make_step"]
 

@@ -19,19 +19,26 @@ from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_l
 from geojax.model import Card, Model, check_elements, references
 from geojax.networks import fit_to_data, to_table
 from geojax.networks.network import input_shapes
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.registry import did_you_mean
 from geojax.training.augment import augmenter
 from geojax.training.history import History
 from geojax.training.lock import only_run
 from geojax.training.loop import Options, fit
-from geojax.training.losses import DESCRIPTORS, Term, terms_from_table
 from geojax.training.normalise import normalised, with_atomrefs
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
 from geojax.training.resample import drawn
 from geojax.training.settings import remember
+from geojax.training.terms import (
+    DESCRIPTORS,
+    DEVIATIONS,
+    Term,
+    check_deviations,
+    terms_from_table,
+)
 
 __all__ = ["train"]
 
@@ -96,6 +103,7 @@ def train(
     outputs = tuple(outputs or (Output(),))
     terms = terms_from_table(loss or _default_loss(data.train, outputs))
     _check_labels(terms, data, outputs)
+    check_deviations(terms, outputs)
     outputs = with_atomrefs(outputs, data) if normalise else outputs
     wanted = {term.property for term in terms}
     forces, stress = (name in wanted for name in DERIVED)
@@ -133,7 +141,8 @@ def train(
     ):
         remember(where, settings)
         outputs = _slotted(card.outputs, splits)
-        predict = predict_fn(network, outputs, forces=forces, stress=stress)
+        spread = any(term.kind in DEVIATIONS and term.property in DERIVED for term in terms)
+        predict = predict_fn(network, outputs, forces=forces, stress=stress, deviations=spread)
         run = prepare(
             network.init,
             predict,

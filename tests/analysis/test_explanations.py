@@ -20,7 +20,7 @@ from geojax.analysis import (
 from geojax.arrays import safe_norm
 from geojax.graphs import Graph, Structure, edge_vectors, to_receivers
 from geojax.model import Card, Model
-from geojax.potential import Output
+from geojax.outputs import Output
 
 rng = np.random.default_rng(0)
 CUBE = np.stack(  # the 24 rotations of a cube

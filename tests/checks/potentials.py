@@ -12,7 +12,7 @@ from geojax.arrays import safe_norm
 from geojax.checks.context import Context, make_context
 from geojax.graphs import Graph, edge_vectors, from_receivers, from_senders, to_receivers
 from geojax.model import Card, Model
-from geojax.potential import Output
+from geojax.outputs import Output
 
 ELEMENTS = (1, 6, 8)
 E0S = {1: -13.6, 6: -1027.5, 8: -2041.2}  # [eV]

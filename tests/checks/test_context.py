@@ -7,7 +7,7 @@ from e3nn_jax import IrrepsArray
 
 from geojax.checks.context import CHECKS, difference, largest, make_context
 from geojax.graphs import Structure
-from geojax.potential import Output
+from geojax.outputs import Output
 from tests.checks.potentials import ELEMENTS, Good, model
 
 

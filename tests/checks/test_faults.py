@@ -24,7 +24,7 @@ from geojax.graphs import (
     node_mask,
     to_receivers,
 )
-from geojax.potential import Output
+from geojax.outputs import Output
 from tests.checks.potentials import Good, model
 
 # Networks

@@ -6,7 +6,7 @@ import pytest
 from geojax.checks import physics
 from geojax.checks.context import CHECKS, make_context
 from geojax.graphs import Structure, graph_of_nodes
-from geojax.potential import Output
+from geojax.outputs import Output
 from tests.checks.potentials import Good, model, ruled
 
 

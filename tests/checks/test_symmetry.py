@@ -10,7 +10,7 @@ from geojax.checks import symmetry
 from geojax.checks.context import CHECKS, make_context
 from geojax.graphs import edge_vectors, graph_of_nodes
 from geojax.nn import assemble
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.so3 import harmonics
 from tests.checks.potentials import Good, model, ruled
 

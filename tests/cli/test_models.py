@@ -68,7 +68,7 @@ def test_the_road_of_an_ensemble(untrained, tmp_path: Path):
     assert spread[0] > 0 and len({s.info["pool_index"] for s in chosen}) == 2
     moved = run("md", str(where), str(pool), "--steps", "2", "--folder", str(tmp_path / "md"))
     assert moved[0] == 0
-    with pytest.raises(ValueError, match="is one model"):
+    with pytest.raises(TypeError, match="is one model"):
         run("calibrate", str(where / "0"), str(pool))
     with pytest.raises(TypeError, match="is one model"):
         run("select", str(where / "0"), str(pool), str(out), "--count", "1")

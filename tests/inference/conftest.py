@@ -10,7 +10,7 @@ import pytest
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.model import Card, Model
 from geojax.networks import EGNN, HIP, NequIP
-from geojax.potential import Output
+from geojax.outputs import Output
 
 CELL = np.array([[4.1, 0.3, 0.0], [0.2, 4.4, 0.5], [-0.4, 0.1, 3.9]])
 

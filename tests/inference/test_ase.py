@@ -12,7 +12,7 @@ from geojax.graphs import Budget, pad, sample
 from geojax.inference import calculator, predict
 from geojax.model import Card, Model
 from geojax.networks import EGNN, fit_to_data
-from geojax.potential import Output
+from geojax.outputs import Output
 
 from .conftest import crystal, molecule
 

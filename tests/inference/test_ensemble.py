@@ -9,12 +9,12 @@ from ase.calculators.fd import calculate_numerical_forces
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from geojax.datasets import to_ase
+from geojax.deviations import std_name
 from geojax.graphs import leaf, leaves
 from geojax.inference import Ensemble, Predictor, calculator, predict
-from geojax.inference.predictor import std_name
 from geojax.model import Model
 from geojax.networks import EGNN
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.training import Compilations
 
 from .conftest import crystal, molecule

@@ -10,7 +10,7 @@ from geojax.graphs import leaf, leaves
 from geojax.inference import BadArtifact, Ensemble, open_artifact, predict
 from geojax.inference.export import export, flat_params, nested_params, programs_of, refresh
 from geojax.model import Card
-from geojax.potential import Output
+from geojax.outputs import Output
 
 from .conftest import molecule
 from .test_artifact import rewritten, with_hashes

@@ -9,7 +9,8 @@ from geojax.graphs import Budget, Structure, pad, sample
 from geojax.inference import Predictor, predict
 from geojax.model import Card, Model
 from geojax.networks import EGNN
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 
 from .conftest import crystal, molecule
 

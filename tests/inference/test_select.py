@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from geojax.deviations import std_name
 from geojax.graphs import Structure
 from geojax.inference import Ensemble, Predictor, predict, select
-from geojax.inference.predictor import std_name
 from geojax.inference.select import disagreement, fingerprints
 
 from .conftest import CELL, crystal, molecule

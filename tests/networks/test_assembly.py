@@ -13,7 +13,8 @@ from geojax.datasets import broken_shape
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.networks import VNDGCNN, Assembly, from_table, to_table
 from geojax.networks.network import input_shapes
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import random_rotation
 
 RNG = np.random.default_rng(0)

@@ -14,7 +14,8 @@ from e3nn_jax import Irreps
 
 from geojax.graphs import Budget, Graph, Structure, pad, sample
 from geojax.networks import NETWORKS, fit_to_data, from_table, to_table
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import random_rotation, wigner_d
 from tests.networks.cases import (
     APPROXIMATE,
@@ -74,9 +75,8 @@ def make(case, **fields):
 def parameters(network, graph, dtype="float64"):
     """Drawn by numpy: to compile every initialiser would take longer than a test."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), graph)
-    rng, spread = np.random.default_rng(1), SPREAD.get(to_table(network)["name"], 1.5)
-    draw = lambda x: jnp.asarray(rng.normal(scale=spread, size=x.shape), dtype)
-    return jax.tree.map(draw, shapes)
+    normal, spread = np.random.default_rng(1).normal, SPREAD.get(to_table(network)["name"], 1.5)
+    return jax.tree.map(lambda x: jnp.asarray(normal(scale=spread, size=x.shape), dtype), shapes)
 
 
 class Run(NamedTuple):

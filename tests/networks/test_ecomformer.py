@@ -13,7 +13,8 @@ from geojax.graphs import edge_vectors
 from geojax.networks import EComFormer
 from geojax.networks.ecomformer import Lower, Raise
 from geojax.nn import edge_links
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import wigner_d
 from tests.networks import crystals
 from tests.networks.crystals import CUTOFF

@@ -12,7 +12,8 @@ import pytest
 
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.networks.equiformer_v2 import EquiformerV2
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import random_rotation
 from tests.networks import plain, small
 from tests.networks.small import CUTOFF, ELEMENTS, graph_of, parameters, shapes

@@ -10,7 +10,8 @@ import pytest
 from geojax.datasets.tetris import PIECES
 from geojax.graphs import Budget, Structure, pad, sample
 from geojax.networks import GeometricAlgebraAttention
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 
 SMALL = GeometricAlgebraAttention(channels=4, layers=1, hidden=5)
 BUDGET = Budget(12, 4, 3)

@@ -10,9 +10,11 @@ import pytest
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample, whole_hessian
 from geojax.networks import EGNN, HIP, NequIP, fit_to_data
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.so3 import random_rotation
-from geojax.training.losses import Term, term_sums, weighted_loss
+from geojax.training.losses import term_sums, weighted_loss
+from geojax.training.terms import Term
 
 NEAR, FAR = 2.5, 6.0  # cutoffs of backbone and Hessian [Å]
 BUDGET = Budget(12, 96, 4)

@@ -8,7 +8,8 @@ import pytest
 
 from geojax.graphs import Structure, edge_vectors, sample
 from geojax.networks import IComFormer
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from tests.networks import crystals
 from tests.networks.crystals import CUTOFF
 

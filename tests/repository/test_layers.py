@@ -16,7 +16,7 @@ ROWS = (  # from the ground up
     ("so3",),
     ("products", "clifford", "graphs", "points"),
     ("nn", "symmetrize", "datasets", "metrics"),
-    ("networks",),
+    ("networks", "outputs", "deviations"),
     ("potential",),
     ("curvature", "model"),
     ("training", "inference", "checks", "analysis"),

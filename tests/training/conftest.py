@@ -9,12 +9,13 @@ from rich.console import Console
 
 from geojax.graphs import Properties, Sample, Structure, sample
 from geojax.networks.egnn import EGNN
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.training.loop import Fit, Options, fit
-from geojax.training.losses import Term
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import Prepared, prepare
+from geojax.training.terms import Term
 
 TERMS = (Term("energy", per_atom=True), Term("forces", weight=2.0))
 

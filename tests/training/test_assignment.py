@@ -12,7 +12,8 @@ from scipy.special import logsumexp
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
 from geojax.training.assignment import sinkhorn, ume
-from geojax.training.losses import LOSSES, Term, term_sums
+from geojax.training.losses import LOSSES, term_sums
+from geojax.training.terms import Term
 
 RADIUS, FAR, BALL, WIDTH = 0.1, 0.3, 2.5, 3
 SIZES = ((14, 12), (11, 15))  # points of source and target in the two structures

@@ -11,7 +11,8 @@ import pytest
 from geojax import so3
 from geojax.graphs import Batch, Budget, Properties, Structure, graph_of_nodes, pad, sample
 from geojax.networks import EGNN, PointNet
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.training.augment import (
     AUGMENTATIONS,
     Crop,

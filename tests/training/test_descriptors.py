@@ -16,7 +16,8 @@ from geojax.training.descriptors import (
     info_nce,
     pairs_of,
 )
-from geojax.training.losses import Term, term_sums
+from geojax.training.losses import term_sums
+from geojax.training.terms import Term
 
 RADIUS, FAR = 0.1, 0.3
 RNG = np.random.default_rng(0)

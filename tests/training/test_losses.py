@@ -4,18 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import integrate, stats
 from scipy.spatial.transform import Rotation
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
 from geojax.so3 import random_rotation
-from geojax.training.losses import (
-    Term,
-    sum_name,
-    term_sums,
-    terms_from_table,
-    weight_at,
-    weighted_loss,
-)
+from geojax.training.losses import term_sums
+from geojax.training.terms import Term, sum_name
 
 
 def batch_of(*labels: Properties):
@@ -141,6 +136,38 @@ def test_predicted_rows_have_a_place_for_every_label():
         term_sums(guess, batch_of(*labels_of(hessians(0))), [Term("hessian")])
 
 
+def spread_sums(kind, property="energy", std=None, **more):
+    """Sums of one term on two structures of 2 and 3 atoms; the second label is missing."""
+    batch = batch_of(Properties(energy=np.float64(1.5)), Properties())
+    std = jnp.array([0.4, 0.2, 0.0, 0.0]) if std is None else std
+    predicted = Properties(jnp.array([1.0, 9.0, 0.0, 0.0]), targets={"energy_std": std})
+    return term_sums(predicted, batch, [Term(property, kind=kind, **more)])[property]
+
+
+def test_likelihoods_equal_those_of_scipy():
+    floor = 0.3
+    sigma = np.hypot(0.4, floor)
+    total, count = spread_sums("nll", floor=floor)
+    expected = -stats.norm(1.0, sigma).logpdf(1.5) - np.log(floor * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose((total, count), (expected, 1), rtol=1e-5)
+    below, above = (
+        integrate.quad(lambda t, above=above: (stats.norm(1, sigma).cdf(t) - above) ** 2, *ends)[0]
+        for above, ends in ((0, (-9.0, 1.5)), (1, (1.5, 9.0)))
+    )
+    total, count = spread_sums("crps", floor=floor)
+    np.testing.assert_allclose((total, count), (below + above, 1), rtol=1e-5)
+    total, _ = spread_sums("nll", floor=floor, per_atom=True)
+    sigma = np.hypot(0.2, floor)
+    expected = -stats.norm(0.5, sigma).logpdf(0.75) - np.log(floor * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["nll", "crps"])
+def test_a_deviation_of_zero_has_a_likelihood_and_a_gradient(kind):
+    slope = jax.grad(lambda s: spread_sums(kind, std=s * jnp.zeros(4))[0])(1.0)
+    assert np.isfinite(spread_sums(kind, std=jnp.zeros(4))[0]) and np.isfinite(slope)
+
+
 def test_the_geodesic_loss_is_the_angle_between_rotations():
     turns = random_rotation(jax.random.key(0), (2,))
     labels = [Properties(targets={"pose": np.asarray(r, np.float64)}) for r in turns]
@@ -153,42 +180,3 @@ def test_the_geodesic_loss_is_the_angle_between_rotations():
         Rotation.from_matrix(a @ b.T).magnitude() for a, b in zip(guess, turns, strict=False)
     ]
     np.testing.assert_allclose((total, count), (sum(expected), 2), rtol=1e-5)
-
-
-def test_weights_follow_their_schedule():
-    weight = ((10.0, 1.0), (20.0, 3.0))
-    values = [float(weight_at(weight, jnp.float32(e))) for e in (0, 10, 15, 20, 99)]
-    assert values == [1, 1, 2, 3, 3]
-    terms = (Term("energy", weight=weight), Term("forces", weight=2.0))
-    sums = {"energy": (jnp.float32(8), jnp.float32(4)), "forces": (jnp.float32(3), jnp.float32(0))}
-    assert float(weighted_loss(sums, terms, jnp.float32(15))) == 2 * 2 + 2 * 3
-
-
-def test_terms_from_a_table():
-    terms = terms_from_table({"energy": 1, "forces": {"weight": [[0, 1], [5, 9]], "kind": "mae"}})
-    assert terms[0] == Term("energy", 1, per_atom=True)
-    assert terms[1] == Term("forces", ((0, 1), (5, 9)), "mae")
-    pair = terms_from_table({"hessian": [{"kind": "mae"}, {"kind": "eigenpairs", "weight": 0.1}]})
-    assert [sum_name(term) for term in pair] == ["hessian", "hessian.eigenpairs"]
-
-
-@pytest.mark.parametrize(
-    ("table", "error", "message"),
-    [
-        ({}, ValueError, "at least one term"),
-        ({"energy": {"wieght": 1}}, KeyError, "weight"),
-        ({"energy": {"kind": "mea"}}, KeyError, "mae"),
-        ({"enregy": 1}, KeyError, "enregy"),
-        ({"forces": {"kind": "eigenpairs"}}, ValueError, "those of a Hessian"),
-        ({"targets.a": {"kind": "circle"}}, ValueError, "descriptors of points, node_targets"),
-        (
-            {"node_targets.a": {"kind": "circle", "radius": 1.0, "far": 0.5}},
-            ValueError,
-            "0 < radius <= far; got 'node_targets.a', radius=1.0, far=0.5",
-        ),
-        ({"hessian": [{"kind": "mae"}, {"kind": "mse"}]}, ValueError, "two of 'hessian'"),
-    ],
-)
-def test_bad_tables_are_refused(table, error, message):
-    with pytest.raises(error, match=message):
-        terms_from_table(table)

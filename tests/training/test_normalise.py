@@ -5,9 +5,9 @@ import pytest
 
 from geojax.datasets import Dataset
 from geojax.graphs import Properties, Structure, sample
-from geojax.potential import Output
-from geojax.training.losses import Term
+from geojax.outputs import Output
 from geojax.training.normalise import normalised, with_atomrefs
+from geojax.training.terms import Term
 
 SHARES = {1: 2.0, 8: 5.0}
 

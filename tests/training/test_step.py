@@ -9,13 +9,14 @@ import pytest
 
 from geojax.graphs import Properties, leaves, take
 from geojax.networks.egnn import EGNN
-from geojax.potential import Output, predict_fn
+from geojax.outputs import Output
+from geojax.potential import predict_fn
 from geojax.training.chunks import Chunks
-from geojax.training.losses import Term
 from geojax.training.optimizer import Optimizer, build
 from geojax.training.order import fit_order, shuffled
 from geojax.training.state import initial_state
 from geojax.training.step import make_epoch, make_step
+from geojax.training.terms import Term
 
 SEED = 3
 # The code that users get: the one that `conftest` asks for rounds differently in another program.

@@ -20,7 +20,7 @@ from geojax.inference import predict
 from geojax.metrics import compare
 from geojax.model import Model
 from geojax.networks import EGNN, HIP, NequIP
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.signals import Stopped
 from geojax.training import loop
 from geojax.training.loop import Options

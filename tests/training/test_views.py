@@ -10,9 +10,9 @@ from scipy.special import logsumexp
 from geojax.datasets import Dataset
 from geojax.graphs import Properties, Structure
 from geojax.networks import PointNet, Views
-from geojax.potential import Output
+from geojax.outputs import Output
 from geojax.training import Options, train
-from geojax.training.losses import Term
+from geojax.training.terms import Term
 from geojax.training.views import care, contrastive, sie, two_views, vicreg
 
 IRREPS = "3x0e+2x1o"

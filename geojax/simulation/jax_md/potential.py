@@ -21,7 +21,7 @@ from geojax.datasets import from_ase
 from geojax.graphs import Graph, Structure
 from geojax.graphs.device_neighbors import inverse
 from geojax.graphs.parts import PART
-from geojax.inference.predictor import Engine, engine_of
+from geojax.inference.engine import Engine, engine_of
 from geojax.model import check_elements, references
 from geojax.simulation.jax_md.neighbors import (
     NO_LATTICE,
@@ -219,7 +219,7 @@ def _energy_of_graph(engine: Engine) -> Callable[[Graph], Array]:
     stretch together, hᵀ dE/dh = V S + xᵀ F.
     """
     if engine.curvature is not None:
-        return lambda graph: engine.program(False, False)(graph).energy[0]
+        return lambda graph: engine.program(False, False, False)(graph).energy[0]
 
     def place(graph: Graph, x: Array, cell: Array) -> Graph:
         return graph._replace(
@@ -228,10 +228,10 @@ def _energy_of_graph(engine: Engine) -> Callable[[Graph], Array]:
 
     @jax.custom_vjp
     def energy(x: Array, cell: Array, graph: Graph) -> Array:
-        return engine.program(False, False)(place(graph, x, cell)).energy[0]
+        return engine.program(False, False, False)(place(graph, x, cell)).energy[0]
 
     def forward(x: Array, cell: Array, graph: Graph) -> tuple[Array, tuple[Array, ...]]:
-        found = engine.program(True, True)(place(graph, x, cell))
+        found = engine.program(True, True, False)(place(graph, x, cell))
         one = cell[0]
         virial = found.stress[0] * jnp.abs(jnp.linalg.det(one)) + x.T @ found.forces
         lattice = jnp.any(one != 0)
