@@ -235,6 +235,20 @@ def speed() -> str:
     )
 
 
+def neighbors() -> str:
+    """Neighbour lists of silicon, in the same run."""
+    sizes = (result("neighbors-speed") or {"sizes": {}})["sizes"]
+    names = ["host", "vesin", "vesin, sorted", "device", "jax-md"]
+    rows = [
+        [f"{int(atoms):,}", *(f"{row['milliseconds'][name]['median']:.3g}" for name in names)]
+        + [f"{ratio:.1f}×" for ratio in row["ratios"].values()]
+        for atoms, row in sizes.items()
+    ]
+    heads = ["silicon, 5 Å, ms: atoms", "geojax, host", *names[1:3], "geojax, device", names[4]]
+    faster = ["host / vesin", "host / vesin, sorted", "device / jax-md"]
+    return markdown([*heads, *faster], rows)
+
+
 def startup() -> str:
     """Whole processes, median seconds."""
     found = result("startup-time")
@@ -257,6 +271,7 @@ def render() -> dict[str, str]:
         "learning": learning(),
         "training": training(),
         "speed": speed(),
+        "neighbors": neighbors(),
         "clouds": clouds(),
         "products": products(),
         "harmonics": harmonics(),

@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from geojax.graphs import Structure, neighbor_list
-from geojax.graphs.device_neighbors import device_neighbors, inverse, pairs, repeats, too_few
+from geojax.graphs.device_neighbors import Grid, device_neighbors, fitting_grid, inverse, narrow
 
 __all__ = ["NO_LATTICE", "NeighborFns", "Neighbors", "Search", "cell_of", "checked", "neighbor_fns"]
 
-OVERFLOW, TOO_FEW_IMAGES = 1, 4  # as jax-md numbers them
+OVERFLOW, NARROW = 1, 4  # as jax-md numbers them
 NO_LATTICE = "a box is that of a lattice; these atoms have no cell; give no box"
 PLACES = 16  # the capacity of a list is a multiple of this
+SPARE = 0.02  # of its heights may the cell lose before a list is allocated anew
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,24 @@ class Search:
         skin: [Å].
         periodic: which lattice vectors repeat.
         fractional: whether positions are given in fractional coordinates.
-        images: see `device_neighbors`.
+        grid: see `device_neighbors`.
     """
 
     cutoff: float
     skin: float
     periodic: tuple[bool, bool, bool]
     fractional: bool
-    images: tuple[int, int, int] = (0, 0, 0)
+    grid: Grid | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether a list never ends to be complete: of all pairs, or of none."""
         return math.isinf(self.cutoff) or self.cutoff == 0
+
+    @property
+    def reach(self) -> float:
+        """[Å], of the pairs that are listed."""
+        return self.cutoff + self.skin if self.cutoff else 0.0
 
     def coordinates(self, position: Array, cell: Array) -> Array:
         """Fractional ones."""
@@ -62,6 +68,7 @@ class Neighbors:
     Attributes:
         senders, receivers, shifts: `[edge]` and `[edge, 3]`, see `DeviceEdges`.
         count: how many edges there are.
+        fullest: how many atoms there are in the fullest bin of the grid.
         reference: `[node, 3]`, fractional coordinates that the list was made for.
         cell: `[3, 3]` [Å], rows, likewise.
         error: zero, or what went wrong in jax-md's numbers; kept until the list is allocated anew.
@@ -73,6 +80,7 @@ class Neighbors:
     receivers: Int[Array, "edge"]
     shifts: Int[Array, "edge 3"]
     count: Int[Array, ""]
+    fullest: Int[Array, ""]
     reference: Float[Array, "node 3"]
     cell: Float[Array, "3 3"]
     error: UInt8[Array, ""]
@@ -81,13 +89,13 @@ class Neighbors:
 
     @property
     def did_buffer_overflow(self) -> Bool[Array, ""]:
-        """Whether the list must be allocated anew: too few places, or too few images."""
+        """Whether the list must be allocated anew: too few places, or too narrow a cell."""
         return self.error != 0
 
     @property
     def cell_size_too_small(self) -> Bool[Array, ""]:
-        """Whether the cell has become so narrow that pairs have more images."""
-        return (self.error & TOO_FEW_IMAGES) != 0
+        """Whether the cell has become so narrow that neighbours are farther apart in the grid."""
+        return (self.error & NARROW) != 0
 
     def used(self, position: Float[Array, "node 3"], box: Any = None) -> Float[Array, ""]:
         """[Å] of the skin that are used up; the list is complete up to all of it.
@@ -130,23 +138,19 @@ class Neighbors:
         search, cell = self.search, cell_of(box, self.default)
         there = search.coordinates(position, cell)
         periodic = np.array(search.periodic)[None]
-        inside = there - jnp.where(periodic, jnp.floor(there), 0)
-        return _listed(self, inside, cell)
+        return _listed(self, there - jnp.where(periodic, jnp.floor(there), 0), cell)
 
 
 def _listed(old: Neighbors, inside: Array, cell: Array) -> Neighbors:
     search = old.search
-    reach = search.cutoff + search.skin
+    grid, periodic, places = search.grid, search.periodic, old.senders.shape[0]
+    assert grid is not None
     edges = device_neighbors(
-        inside,
-        cell,
-        reach if search.cutoff else 0.0,
-        periodic=search.periodic,
-        images=search.images,
-        capacity=old.senders.shape[0],
+        inside, cell, search.reach, periodic=periodic, grid=grid, capacity=places
     )
-    narrow = too_few(cell, reach, periodic=search.periodic, images=search.images)
-    error = jnp.where(edges.overflowed, OVERFLOW, 0) | jnp.where(narrow, TOO_FEW_IMAGES, 0)
+    full = (edges.count > places) | (edges.fullest > grid.places)
+    small = narrow(cell, search.reach, periodic=periodic, grid=grid)
+    error = jnp.where(full, OVERFLOW, 0) | jnp.where(small, NARROW, 0)
     return replace(
         old,
         **edges._asdict(),
@@ -184,18 +188,23 @@ def neighbor_fns(structure: Structure, search: Search, multiple: float) -> Neigh
         there = structure.replace(
             positions=x @ rows if search.fractional else x, cell=rows if lattice else None
         )
-        reach = search.cutoff + search.skin
-        images = repeats(rows, reach, search.periodic)
-        pairs(len(structure), images)
-        count = len(neighbor_list(there, reach).senders) if search.cutoff else 0
-        search_here = replace(search, images=images)
-        while True:  # twice where rounding on the device finds more edges than the host
+        count = len(neighbor_list(there, search.reach).senders) if search.cutoff else 0
+        grid = fitting_grid(
+            there.positions @ np.linalg.inv(rows),
+            rows,
+            search.reach,
+            periodic=search.periodic,
+            multiple=multiple,
+            spare=SPARE,
+        )
+        while True:  # twice where rounding on the device finds more than the host
             places = math.ceil(count * multiple) + extra_capacity * len(structure)
-            blank = _blank(position, cell, default, search_here, places)
+            blank = _blank(position, cell, default, replace(search, grid=grid), places)
             found = _again(blank, position, cell.T)
-            if int(found.count) <= len(found.senders):
+            count, fullest = int(found.count), int(found.fullest)
+            if count <= len(found.senders) and fullest <= grid.places:
                 return found
-            count = int(found.count)
+            grid = grid._replace(places=max(fullest, grid.places))
 
     return NeighborFns(allocate, _update)
 
@@ -204,9 +213,8 @@ def _blank(position: Array, cell: Array, default: Array, search: Search, places:
     """No edges, in at least so many places."""
     empty = jnp.zeros(PLACES * (places // PLACES + 1), jnp.int32)
     shifts, error = jnp.zeros((len(empty), 3), jnp.int32), jnp.zeros((), jnp.uint8)
-    return Neighbors(
-        empty, empty, shifts, jnp.zeros((), jnp.int32), position, cell, error, default, search
-    )
+    none = jnp.zeros((), jnp.int32)
+    return Neighbors(empty, empty, shifts, none, none, position, cell, error, default, search)
 
 
 @jax.jit

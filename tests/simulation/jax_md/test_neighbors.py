@@ -85,7 +85,7 @@ def test_too_few_places_are_seen_and_kept_in_mind(x64):
     spread = potential.position * 3
     neighbor = potential.neighbor_fn.allocate(spread)
     full = potential.neighbor_fn.update(potential.position, neighbor)
-    assert int(full.count) == 18 > len(full.senders)
+    assert int(full.fullest) > full.search.grid.places
     assert full.did_buffer_overflow and not full.cell_size_too_small
     assert not full.is_complete(potential.position)
     again = potential.neighbor_fn.update(spread, full)
@@ -94,14 +94,14 @@ def test_too_few_places_are_seen_and_kept_in_mind(x64):
     assert len(more.senders) >= int(more.count) + 4 * 5
 
 
-def test_too_few_images_are_seen(x64):
+def test_a_cell_too_narrow_for_its_grid_is_seen(x64):
     potential = jax_md_potential(model(), tiny(), skin=0.3, fractional=True)
     neighbor = potential.neighbor_fn.allocate(potential.position)
-    assert neighbor.search.images == (2, 2, 2)
-    smaller = potential.neighbor_fn.update(potential.position, neighbor, box=0.7 * potential.box)
+    assert neighbor.search.grid[:2] == ((1, 1, 1), (3, 3, 3))
+    smaller = potential.neighbor_fn.update(potential.position, neighbor, box=0.5 * potential.box)
     assert smaller.did_buffer_overflow and smaller.cell_size_too_small
-    mended = potential.neighbor_fn.allocate(potential.position, box=0.7 * potential.box)
-    assert mended.search.images == (3, 3, 3) and not mended.did_buffer_overflow
+    mended = potential.neighbor_fn.allocate(potential.position, box=0.5 * potential.box)
+    assert mended.search.grid.range == (5, 5, 5) and not mended.did_buffer_overflow
 
 
 def test_a_box_is_a_length_three_or_a_matrix(x64):

@@ -102,7 +102,7 @@ def test_lists_that_overflow_are_mended_and_change_nothing(x64):
 
 
 @pytest.mark.slow
-def test_a_cell_that_shrinks_gets_more_images(x64):
+def test_a_cell_that_shrinks_gets_another_grid(x64):
     """Pressed from far above its size, it ends at the volume where pressures are equal."""
     atoms = crystal() * (2, 2, 2)
     atoms.set_cell(atoms.cell * 1.1, scale_atoms=True)
@@ -118,7 +118,7 @@ def test_a_cell_that_shrinks_gets_more_images(x64):
         potential, step, state, steps=300, every=20, observe=lambda state: state.box[0, 0]
     )
     assert run.allocations > 0
-    assert neighbor.search.images == (0, 0, 0) and run.neighbor.search.images == (1, 1, 1)
+    assert neighbor.search.grid != run.neighbor.search.grid
     assert run.frames.min() < 0.93 * potential.box[0, 0] and np.isfinite(run.frames).all()
     there = crystal() * (2, 2, 2)
     there.set_cell(np.asarray(run.state.box).T)
