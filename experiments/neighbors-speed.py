@@ -67,7 +67,7 @@ def by_jax_md(structure: Structure) -> Callable[[], int]:
         warnings.simplefilter("ignore")
         from jax_md import partition, space
     assert structure.cell is not None
-    side = float(structure.cell[0, 0])
+    side: Any = float(structure.cell[0, 0])
     displacement, _ = space.periodic(side)
     lists = partition.neighbor_list(
         displacement,

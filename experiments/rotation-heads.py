@@ -13,6 +13,7 @@ reached: results/rotation-heads.json
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -34,7 +35,7 @@ POINTS, COPIES = 128, 12  # of each sample of a shape; pairs made of each traini
 EPOCHS, BATCH = 40, 32
 
 
-def pairs(shapes: tuple[Structure, ...], copies: int, seed: int) -> tuple[Structure, ...]:
+def pairs(shapes: Sequence[Structure], copies: int, seed: int) -> tuple[Structure, ...]:
     """Two samples of each shape, both turned at random, with the rotation between them."""
     rng, made = np.random.default_rng(seed), []
     for shape in shapes:

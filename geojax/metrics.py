@@ -163,11 +163,12 @@ def constant_baseline(
     the training labels (for forces, zero).
     """
     counts = lambda s: np.bincount(s.species, minlength=119)[:119]
-    labelled = [s for s in train if s.properties.energy is not None]
+    every = ((counts(s), s.properties.energy) for s in train)
+    labelled = [(count, energy) for count, energy in every if energy is not None]
     weights = None
     if labelled:
-        composition = np.array([counts(s) for s in labelled], np.float64)
-        energies = np.array([s.properties.energy for s in labelled], np.float64)
+        composition = np.array([count for count, _ in labelled], np.float64)
+        energies = np.array([energy for _, energy in labelled], np.float64)
         weights = np.linalg.lstsq(composition, energies, rcond=None)[0]
     means = {}
     for name in {name for s in train for name in leaves(s.properties)} - {"energy", "forces"}:

@@ -1,7 +1,7 @@
 """What is in files, in this installation and on this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from geojax.cli.command import (
     write_json,
 )
 
-__all__ = ["check", "data", "doctor", "list_", "view"]
+__all__ = ["check", "convert", "data", "doctor", "list_", "view"]
 
 
 @app.command()
@@ -76,6 +76,31 @@ def check(
     show(found.table(source))
     write_json(to_json, {"source": source, **found.record()})
     raise typer.Exit(0 if found.passed else 1)
+
+
+@app.command()
+def convert(
+    sources: Annotated[list[Path], typer.Argument(help="files of structures")],
+    output: Annotated[Path, typer.Argument(help="a packed file to write, .h5")],
+    keys: Annotated[str | None, typer.Option(help="energy=my_energy,forces=-gradient")] = None,
+    units: Annotated[str | None, typer.Option(help="energy=Ha,forces=Ha/Bohr")] = None,
+    inputs: Inputs = None,
+):
+    """Write structures of any files to one packed file, of which training reads a part at a time.
+
+    One file of the sources is in memory at a time.
+    """
+    from geojax.datasets import read
+    from geojax.datasets.packed import pack
+
+    options: dict[str, Any] = {
+        "keys": named(keys),
+        "units": named(units),
+        "inputs": named(inputs),
+    }
+    found = (s for source in sources for s in read(source, **options).structures)
+    count = pack(output, found)
+    say(f"{count} structures written to {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()

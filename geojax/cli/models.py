@@ -1,5 +1,6 @@
 """Models: trained, measured, predicting, exported, certified, shown."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from geojax.cli.command import (
     show_results,
     write_json,
 )
+from geojax.cli.launch import end_with_launcher, launch
 
 __all__ = [
     "calibrate",
@@ -39,14 +41,33 @@ def train(
     folder: Annotated[Path | None, typer.Option(help="of the run; default runs/<name>")] = None,
     members: Annotated[int, typer.Option(help="more than one: an ensemble, by seed")] = 1,
     resample: Annotated[bool, typer.Option(help="draw the data of each member anew")] = False,
+    processes: Annotated[int, typer.Option(help="of this machine, started and watched")] = 1,
+    join: Annotated[str | None, typer.Option(help="cluster, or host:port,processes,index")] = None,
     to_json: Json = None,
 ):
-    """Train as an experiment says, test, and save the model. The same command resumes."""
+    """Train as an experiment says, test, and save the model. The same command resumes.
+
+    With --processes N the work is dealt out to N processes of this machine; in the job of a cluster
+    every process runs the command with --join cluster.
+    """
+    from rich.console import Console
+
     from geojax import zoo
     from geojax.config import read, run, run_ensemble
+    from geojax.training import processes as several
 
+    if (processes > 1 or join) and (members > 1 or resample):
+        raise ValueError("several processes train one model; train members one after the other")
+    if join:
+        end_with_launcher()
+        several.join(join)
     study = read(experiment, overrides or [])
     where = folder or Path("runs") / study.name
+    if processes != 1 and not join:
+        raise typer.Exit(launch([sys.executable, "-m", "geojax", *sys.argv[1:]], processes))
+    if join and not several.is_first():
+        run(study, where, Console(quiet=True))
+        return
     if members == 1 and not resample:
         model, results = run(study, where, console())
     else:

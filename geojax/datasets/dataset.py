@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from geojax.assets import PACKAGE
 from geojax.datasets.formats import LabelReport, Reading, read
+from geojax.datasets.packed import Chosen, Packed, is_packed, open_packed
 from geojax.elements import symbol
 from geojax.graphs import Structure, leaves
 from geojax.registry import Registry, did_you_mean
@@ -29,6 +30,8 @@ __all__ = [
     "structures_of",
 ]
 
+T = TypeVar("T")
+
 ISOLATED = ("isolatedatom", "isolated_atom", "isolated atom")
 
 DATASETS: Registry[Callable[..., "Dataset"]] = Registry("dataset")
@@ -40,14 +43,15 @@ class Dataset:
 
     Attributes:
         name: under which it was loaded.
-        train, valid, test: structures; test may be empty where the data bring none.
+        train, valid, test: structures; test may be empty where the data bring none. Training
+            structures may be read from a file when asked for (see `datasets.packed`).
         card: description, units, licence, citation, level (of theory), published (figures, as
             text), and E0s: atomic number -> energy [eV] of the isolated atom, or None.
         reports: what became of the keys of each file that was read.
     """
 
     name: str
-    train: tuple[Structure, ...]
+    train: Sequence[Structure]
     valid: tuple[Structure, ...] = ()
     test: tuple[Structure, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +90,7 @@ def structures_of(
     inputs: Mapping[str, str] | None = None,
     *,
     points: int | None = None,
-) -> tuple[tuple[Structure, ...], tuple[Structure, ...]]:
+) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """The structures of a file, or of a split of a data set, and those to fit a baseline on.
 
     Args:
@@ -164,8 +168,8 @@ def existing(path: Path, why: str) -> Path:
 
 
 def split(
-    structures: Sequence[Structure], sizes: Sequence[int | float], seed: int = 0
-) -> tuple[tuple[Structure, ...], ...]:
+    structures: Sequence[T], sizes: Sequence[int | float], seed: int = 0
+) -> tuple[tuple[T, ...], ...]:
     """Random parts of the given sizes, the same ones for the same seed and number of structures.
 
     Args:
@@ -252,7 +256,8 @@ def from_files(
     energies of isolated atoms and are not trained on.
 
     Args:
-        train: a file, see `formats.read`.
+        train: a file, see `formats.read`; of a packed one (see `datasets.packed`) the training
+            structures stay in the file.
         valid, test: files, or how many (or which fraction) of the training structures to hold out
             at random. Frames of one trajectory resemble each other: hold out a file of other runs
             where there is one.
@@ -265,12 +270,17 @@ def from_files(
         ValueError: E0s are no file; and as `formats.read` and `split`.
     """
     options = {"keys": keys, "units": units, "inputs": inputs, "skip_bad": skip_bad}
-    readings = {"train": read(train, **options)}
+    readings: dict[str, Reading] = {}
+    if is_packed(train):
+        every = open_packed(train, {"keys": keys, "units": units, "inputs": inputs})
+    else:
+        readings["train"] = read(train, **options)
+        every = readings["train"].structures
     for part, source in (("valid", valid), ("test", test)):
         if isinstance(source, str | Path):
             readings[part] = read(source, **options)
-    alone = [s for s in readings["train"].structures if _is_isolated(s)]
-    rest = [s for s in readings["train"].structures if not _is_isolated(s)]
+    apart = np.array([_is_isolated(s) for s in every])
+    alone = [every[int(i)] for i in np.flatnonzero(apart)]
     if E0s is not None:
         if not Path(E0s).suffix and not Path(E0s).exists():
             raise ValueError(
@@ -281,7 +291,12 @@ def from_files(
         readings["E0s"] = read(E0s, keys=named, units=units)
         alone = list(readings["E0s"].structures)
     sizes = [0 if isinstance(size, str | Path) else size for size in (valid, test)]
-    parts = dict(zip(("train", "valid", "test"), split(rest, [-1, *sizes], seed), strict=True))
+    taken = split(np.flatnonzero(~apart).tolist(), [-1, *sizes], seed)
+    parts: dict[str, Any] = {
+        part: tuple(every[i] for i in taken[number]) for number, part in ((1, "valid"), (2, "test"))
+    }
+    stays = isinstance(every, Packed)
+    parts["train"] = Chosen(every, taken[0]) if stays else tuple(every[i] for i in taken[0])
     parts |= {key: r.structures for key, r in readings.items() if key in ("valid", "test")}
     return Dataset(
         name=name or Path(train).name.split(".")[0],

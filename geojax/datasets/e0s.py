@@ -3,8 +3,9 @@
 E(structure) = Σ_atoms E0(element) + what the network learns.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,7 +50,8 @@ def reference_energies(data: Dataset, how: str | Mapping[int | str, float]) -> d
             not tell the elements apart.
         KeyError: another word, or an unknown element in the table.
     """
-    elements = sorted({int(z) for s in (*data.train, *data.valid) for z in np.unique(s.species)})
+    every = itertools.chain(data.train, data.valid)
+    elements = sorted({int(z) for s in every for z in np.unique(s.species)})
     if how in ("average", "ridge"):
         found = average_energies(data.train, ridge=how == "ridge")
         return _pick(found.E0s, elements, "the training structures")
@@ -98,11 +100,10 @@ def average_energies(structures: Sequence[Structure], *, ridge: bool = False) ->
         ValueError: no structure has an energy, or the compositions do not tell all elements apart
             (as where all structures have one formula).
     """
-    labelled = [s for s in structures if s.properties.energy is not None]
-    if not labelled:
+    labels = ((s.species, s.properties.energy) for s in structures)
+    shares, elements, energies = _shares(labels)
+    if not energies:
         raise ValueError("E0s 'average' need energies; no training structure has one")
-    shares, elements = _shares(labelled)
-    energies = [float(s.properties.energy) / len(s) for s in labelled]
     _, singular, axes = np.linalg.svd(shares, full_matrices=True)
     rank = int((singular > SINGULAR * singular[0]).sum())
     if rank < len(elements) and not ridge:
@@ -111,7 +112,7 @@ def average_energies(structures: Sequence[Structure], *, ridge: bool = False) ->
         raise ValueError(
             f"E0s 'average' need structures of different compositions; {', '.join(names)} cannot "
             f"be told apart: {len(elements)} elements but only {rank} independent compositions "
-            f"among {len(labelled)} structures; give E0s='isolated' with the energies of isolated "
+            f"among {len(energies)} structures; give E0s='isolated' with the energies of isolated "
             "atoms, a table for them, or E0s='ridge' if isolated atoms do not matter"
         )
     solution = np.linalg.lstsq(shares, energies, rcond=SINGULAR)[0]
@@ -129,19 +130,32 @@ def average_atomrefs(structures: Sequence[Structure], target: str) -> dict[str, 
     Raises:
         ValueError: no structure has the label.
     """
-    labelled = [s for s in structures if target in s.properties.targets]
-    if not labelled:
+    labels = ((s.species, s.properties.targets.get(target)) for s in structures)
+    shares, elements, values = _shares(labels)
+    if not values:
         raise ValueError(f"atomrefs of {target!r} need its labels; no training structure has one")
-    shares, elements = _shares(labelled)
-    values = [float(s.properties.targets[target]) / len(s) for s in labelled]
     solution = np.linalg.lstsq(shares, np.array(values), rcond=SINGULAR)[0]
     return {symbol(int(z)): float(v) for z, v in zip(elements, solution, strict=True)}
 
 
 def _shares(
-    structures: Sequence[Structure],
-) -> tuple[Float[np.ndarray, "structure element"], Int[np.ndarray, "element"]]:
-    """How much of each structure is of each element, and the atomic numbers."""
-    elements = np.unique(np.concatenate([s.species for s in structures]))
-    counts = np.array([[(s.species == z).sum() for z in elements] for s in structures], float)
-    return counts / counts.sum(1)[:, None], elements
+    labels: Iterable[tuple[np.ndarray, Any]],
+) -> tuple[Float[np.ndarray, "structure element"], Int[np.ndarray, "element"], list[float]]:
+    """Of the labelled structures: the share of each element, atomic numbers, labels per atom.
+
+    In one pass that keeps a few numbers of each structure.
+
+    Args:
+        labels: species and the label, or None, of each structure.
+    """
+    found: list[dict[int, int]] = []
+    values: list[float] = []
+    for species, value in labels:
+        if value is not None:
+            kinds, counts = np.unique(species, return_counts=True)
+            found.append(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+            values.append(float(value) / len(species))
+    elements = np.array(sorted(set().union(*found)), np.int64)
+    table = np.array([[counts.get(z, 0) for z in elements.tolist()] for counts in found], float)
+    table = table.reshape(len(found), len(elements))
+    return table / table.sum(1, keepdims=True), elements, values

@@ -1,5 +1,6 @@
 """Using a model: predictions, an ASE calculator, and files that run without the model's code."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from geojax.inference.artifact import Artifact, BadArtifact, open_artifact
@@ -13,6 +14,16 @@ from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibration
 
 if TYPE_CHECKING:
     from geojax.inference.ase import Calculator, calculator
+    from geojax.inference.partition import partitioned
+    from geojax.inference.receptive import receptive_hops, receptive_radius
+
+LATER = {  # an exported file needs neither ASE nor networks
+    "Calculator": "ase",
+    "calculator": "ase",
+    "partitioned": "partition",
+    "receptive_hops": "receptive",
+    "receptive_radius": "receptive",
+}
 
 __all__ = [
     "Artifact",
@@ -30,7 +41,10 @@ __all__ = [
     "export",
     "lowest_vibrations",
     "open_artifact",
+    "partitioned",
     "predict",
+    "receptive_hops",
+    "receptive_radius",
     "refresh",
     "select",
     "vibrations",
@@ -38,8 +52,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Calculator", "calculator"):  # an exported file does not need ASE
-        from geojax.inference import ase
-
-        return getattr(ase, name)
+    if name in LATER:
+        return getattr(importlib.import_module(f"geojax.inference.{LATER[name]}"), name)
     raise AttributeError(f"module 'geojax.inference' has no attribute {name!r}")

@@ -212,9 +212,21 @@ def fit_to_data(network: Any, samples: Sequence[Sample]) -> Any:
     for name in fields:
         inner = getattr(network, name)
         if isinstance(inner, nn.Module):
-            near = [_within(s, inner.cutoff) for s in samples]
-            changes[name] = fit_to_data(inner, near)
+            changes[name] = fit_to_data(inner, _Within(samples, inner.cutoff))
     return dataclasses.replace(network, **changes) if changes else network
+
+
+class _Within(Sequence[Sample]):
+    """Samples with the edges within a cutoff, made when asked for: there may be many."""
+
+    def __init__(self, samples: Sequence[Sample], cutoff: float):
+        self._samples, self._cutoff = samples, cutoff
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _within(self._samples[index], self._cutoff)
 
 
 def _within(sample: Sample, cutoff: float) -> Sample:

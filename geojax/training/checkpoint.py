@@ -37,10 +37,13 @@ class Checkpoints:
     Args:
         folder: made where it is missing.
         keep: how many of the newest to hold.
+        writes: a process that only reads leaves the folder as it is.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, *, writes: bool = True):
         self.folder, self.keep = Path(folder).absolute(), keep
+        if not writes:
+            return
         for path in self.folder.glob(f"*/*{PART}"):
             whole = path.with_suffix("")
             if (path / "record.json").exists() and not whole.exists():
@@ -67,7 +70,7 @@ class Checkpoints:
         path = self.folder / kind / str(step)
         part = path.with_name(path.name + PART)
         try:
-            with ocp.PyTreeCheckpointer() as writer:
+            with _checkpointer() as writer:
                 writer.save(part / "state", leaves, force=True)
             record = {"step": step, "sha256": _hash(leaves), "note": note, "files": _files(part)}
             record["record_sha256"] = _record_hash(record)
@@ -113,7 +116,7 @@ class Checkpoints:
         path = self.folder / kind / str(steps[-1] if step is None else step)
         try:
             record = _record(path)
-            with ocp.PyTreeCheckpointer() as reader:
+            with _checkpointer() as reader:
                 leaves = [np.asarray(leaf) for leaf in reader.restore(path / "state")]
         except Damaged:
             raise
@@ -154,6 +157,15 @@ class Checkpoints:
                 f"a checkpoint needs {size / 1e6:.0f} MB of free disk (twice the state); "
                 f"{self.folder} has {free / 1e6:.0f} MB; older checkpoints are untouched"
             )
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """orbax's, of this process alone: it does not wait for the others of a run."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+    )
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(), multiprocessing_options=alone)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """Data that do not fit on the device pass through it in chunks of one shape.
 
-The structures are dealt to chunks once, by the seed. Every chunk is padded to the same sizes, so
-that one compiled epoch serves them all; while one is trained on, the next is put together and
-copied.
+The structures are dealt to chunks once, at random by the seed. Every chunk is padded to the same
+sizes, so that one compiled epoch serves them all; while one is trained on, the next is put together
+and copied. In each pass the chunks come in a new random order and the structures of each are
+shuffled among themselves; which structures share a chunk stays. So every structure is seen once in
+a pass, and order and shuffle depend on the seed and the pass alone.
+
+Where the samples are kept on disk (`Spool`), so are the chunks, put together once; then the host
+holds one chunk at a time.
 """
 
 from collections.abc import Sequence
@@ -13,6 +18,7 @@ import numpy as np
 
 from geojax.graphs import Sample, Store, store
 from geojax.training.order import sort_by_size
+from geojax.training.spool import Spool
 
 __all__ = ["Chunks"]
 
@@ -37,7 +43,9 @@ class Chunks:
         by_size: bool = False,
         seed: int = 0,
     ):
-        self.samples, self.dtype, self.by_size = samples, dtype, by_size
+        self.samples, self.dtype, self.by_size, self.seed = samples, dtype, by_size, seed
+        folder = getattr(samples, "folder", None)
+        self._kept = None if folder is None else Spool(folder)
         self._slots = max(int(s.graph.n_node[0]) for s in samples)
         size = sum(_bytes(s) for s in samples) * (np.dtype(dtype).itemsize / 8)
         count = 1 if limit is None else int(np.ceil(2 * size / limit))
@@ -59,6 +67,10 @@ class Chunks:
             members = members[sort_by_size([self.samples[i] for i in members])]
         return members
 
+    def order(self, turn: int) -> np.ndarray:
+        """The chunks in the order of that pass over the data."""
+        return np.random.default_rng([self.seed, 2, turn]).permutation(len(self))
+
     def build(self, chunk: int) -> Store:
         """The store of one chunk, on the host."""
         chosen = [self.samples[i] for i in self.ids(chunk)]
@@ -69,11 +81,17 @@ class Chunks:
         if self._all is not None:
             return self._all
         assert self._rows is not None
-        return jax.tree.map(lambda a, rows: _pad(a, rows), self.build(chunk), self._rows)
+        whole = self.build(chunk) if self._kept is None else self._kept[chunk]
+        return jax.tree.map(lambda a, rows: _pad(a, rows), whole, self._rows)
 
     def _most(self) -> Any:
         """The rows that each array needs so that every chunk fits."""
-        rows = [jax.tree.map(len, self.build(i)) for i in range(len(self))]
+        rows = []
+        for i in range(len(self)):
+            whole = self.build(i)
+            rows.append(jax.tree.map(len, whole))
+            if self._kept is not None:
+                self._kept.append(whole)
         return jax.tree.map(lambda *n: max(n), *rows)
 
 

@@ -1,4 +1,8 @@
-"""Devices side by side: a batch is dealt out over a mesh axis, everything else is replicated."""
+"""Devices side by side: a batch is dealt out over a mesh axis, everything else is replicated.
+
+The devices may belong to several processes (see `training.processes`); then each process puts its
+own copy of the data on its own devices.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +21,8 @@ def data_mesh(devices: int | None = None) -> Mesh:
     """A mesh over so many devices of the default backend (all of them by default).
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer; or there are several processes and some of their devices would
+            be left out.
     """
     there = jax.devices()
     count = len(there) if devices is None else devices
@@ -25,6 +30,11 @@ def data_mesh(devices: int | None = None) -> Mesh:
         raise ValueError(
             f"a run uses devices that exist; {count} asked for, {jax.default_backend()} has "
             f"{len(there)}"
+        )
+    if count < len(there) and jax.process_count() > 1:
+        raise ValueError(
+            f"processes train on all of their devices; {count} asked for and there are "
+            f"{len(there)} in {jax.process_count()} processes; take the number out"
         )
     return Mesh(np.array(there[:count]), (AXIS,))
 
@@ -41,4 +51,12 @@ def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 def put(tree: Any, mesh: Mesh) -> Any:
     """The arrays on every device of the mesh; returns before the copy has ended."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    everywhere = NamedSharding(mesh, P())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+
+    def mine(array: Any) -> jax.Array:
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, everywhere, lambda index: host[index])
+
+    return jax.tree.map(mine, tree)

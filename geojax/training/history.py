@@ -12,12 +12,13 @@ class History:
     """The lines of `metrics.jsonl` and what follows from them.
 
     Args:
-        path: of the file; rewritten when a run resumes at an earlier line.
+        path: of the file; rewritten when a run resumes at an earlier line. None: nothing is
+            written.
         watch: the metric that decides what is best, without its "valid." prefix; "loss" falls back
             to the training loss where there are no validation data. Accuracies are better higher.
     """
 
-    def __init__(self, path: Path, watch: str = "loss"):
+    def __init__(self, path: Path | None, watch: str = "loss"):
         self.path, self.watch = path, watch
         self.lines: list[dict[str, Any]] = []
         self.best = math.inf
@@ -46,20 +47,24 @@ class History:
             OSError: the file cannot be written to.
         """
         self.lines.append(line)
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{self.path} cannot be written ({error.strerror}); checkpoints are untouched; "
-                "make room, and the same command resumes",
-            ) from error
+        if self.path is not None:
+            self._append(self.path, line)
         if self.value(line) < self.best:
             self.best, self.best_epoch, self.waited = self.value(line), line["epoch"], 0
             return True
         self.waited += 1
         return False
+
+    def _append(self, path: Path, line: dict[str, Any]) -> None:
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{path} cannot be written ({error.strerror}); checkpoints are untouched; "
+                "make room, and the same command resumes",
+            ) from error
 
     def reached_plateau(self, patience: int | None) -> bool:
         """True once every `patience` validations without improvement."""
@@ -79,4 +84,5 @@ class History:
         """Go back to `state`, in the file too."""
         for name, value in state.items():
             setattr(self, name, value)
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        if self.path is not None:
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))

@@ -2,7 +2,7 @@
 
 A run lives in a folder: `metrics.jsonl` (a line per validation), `plan.json`, `checkpoints/`. The
 same call on the same folder goes on where the last one ended and gives the run that it would have
-given.
+given. Of several processes the first one writes; the others read checkpoints and stay in step.
 """
 
 import json
@@ -27,6 +27,7 @@ from geojax.training.devices import put
 from geojax.training.history import History
 from geojax.training.order import Order, shuffled
 from geojax.training.plan import Compilations, Plan
+from geojax.training.processes import agreed, is_first, refuse_difference
 from geojax.training.progress import Progress
 from geojax.training.state import TrainState
 
@@ -50,7 +51,8 @@ class Options:
         checkpoint_seconds: between checkpoints; one is written at the end and on a signal as well.
         call_seconds: a call of the epoch program takes about this at most, so that signals are
             answered and progress is seen; a long epoch is several calls of the same program.
-        data_limit: bytes of device memory for training data; more data go through in chunks.
+        data_limit: bytes of device memory for training data; more data go through in chunks (see
+            `training.chunks`). Of data in a packed file the host holds no more than that, either.
         devices: over which a batch is dealt out; None: all there are.
         dtype: "float32" or "float64".
         augment: changes of the training data that differ with every pass, in turn, as tables such
@@ -136,11 +138,16 @@ class _Progress:
 
 
 class _Part(NamedTuple):
-    """The steps of one call: `[start, stop)` over one chunk since the beginning."""
+    """The steps of one call: `[start, stop)` over one chunk since the beginning.
+
+    Attributes:
+        following: the chunk after this one.
+    """
 
     chunk: int
     start: int
     stop: int
+    following: int
 
 
 def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: Compilations) -> Fit:
@@ -157,13 +164,17 @@ def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: C
         Stopped: a signal arrived; the state is saved.
         RuntimeError: something was compiled that the plan does not name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole({folder / "plan.json": json.dumps(run.plan.record(), indent=1).encode()})
-    history = History(folder / "metrics.jsonl", options.watch)
-    saves = Checkpoints(folder / "checkpoints")
+    writes, agree = is_first(), run.plan.programs.get("agree")
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole({folder / "plan.json": json.dumps(run.plan.record(), indent=1).encode()})
+    history = History(folder / "metrics.jsonl" if writes else None, options.watch)
+    saves = Checkpoints(folder / "checkpoints", writes=writes)
+    agreed(agree, 0.0)  # the first has put the folder in order before the others look into it
     feed = _Feed(run)
     state = run.plan.programs["init"].run(feed.first)
     state, best, at = _resume(saves, state, run, history, console)
+    refuse_difference(agree, float(at.step), "checkpoint, by its step")
     per_epoch = run.plan.order.steps * len(run.chunks)
     total, stride = options.epochs * per_epoch, options.validate_every * per_epoch
     saved, pace = time.monotonic(), None
@@ -178,7 +189,8 @@ def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: C
                 _save(saves, at, state, best, history)
                 raise _not_finite(state, part, at.step, run, options, folder)
             at.add(part.stop - part.start, spent, losses, sums)
-            pace = spent / (part.stop - part.start)
+            received = float(signals.received or 0)
+            pace, received = agreed(agree, spent / (part.stop - part.start), received)
             progress.advance(at.step)
             if at.step == goal:
                 line = _line(at, per_epoch) | _validate(run, state, at.step / per_epoch)
@@ -190,12 +202,12 @@ def fit(run: Prepared, options: Options, folder: Path, console: Console, seen: C
                     state = state._replace(scale=put(scale, run.mesh))
                 progress.validated(line, better, at.step == total)
                 at.losses, at.sums = [0.0, 0.0], {}
-            if signals.received or time.monotonic() - saved > options.checkpoint_seconds:
+            if received or time.monotonic() - saved > options.checkpoint_seconds:
                 _save(saves, at, state, best, history)
                 saved = time.monotonic()
-            if signals.received:
+            if received:
                 console.print(f"a signal ended the run at step {at.step}; the same command resumes")
-                raise Stopped(128 + signals.received)
+                raise Stopped(128 + int(received))
             _enforce(run.plan, seen)
     _save(saves, at, state, best, history)
     _enforce(run.plan, seen)
@@ -208,24 +220,23 @@ class _Feed:
 
     def __init__(self, run: Prepared):
         self._run, self._held = run, {0: put(run.chunks[0], run.mesh)}
-        self.first = self._held[0]
+
+    @property
+    def first(self) -> Any:
+        """The first chunk, from which the parameters get their shapes."""
+        return self._held[0]
 
     def run(self, state: TrainState, part: _Part) -> tuple[TrainState, Any, dict[str, Any]]:
         chunk = part.chunk
+        self._held = {k: v for k, v in self._held.items() if k in (chunk, part.following)}
         if chunk not in self._held:
-            self._held = {chunk: put(self._run.chunks[chunk], self._run.mesh)}
+            self._held[chunk] = put(self._run.chunks[chunk], self._run.mesh)
         count = np.int32(len(self._run.chunks.members[chunk]))
         bounds = (np.int32(chunk), np.int32(part.start), np.int32(part.stop))
         epoch = self._run.plan.programs["epoch"].run
         state, losses, sums = epoch(state, self._held[chunk], count, *bounds)
-        chunks = len(self._run.chunks)
-        if chunks > 1:  # the program runs on while the host prepares
-            following = (chunk + 1) % chunks
-            held = {
-                chunk: self._held[chunk],
-                following: put(self._run.chunks[following], self._run.mesh),
-            }
-            self._held = held
+        if part.following not in self._held:  # the program runs on while the host prepares
+            self._held[part.following] = put(self._run.chunks[part.following], self._run.mesh)
         return state, np.asarray(losses), {k: np.asarray(v) for k, v in sums.items()}
 
 
@@ -234,11 +245,15 @@ def _next_part(step: int, goal: int, run: Prepared, options: Options, pace: floa
     order, chunks = run.plan.order, len(run.chunks)
     most = 8 if pace is None else max(1, int(options.call_seconds / pace))
     if chunks == 1:
-        return _Part(0, step, min(goal, step + most))
+        return _Part(0, step, min(goal, step + most), 0)
     epoch, rest = divmod(step, order.steps * chunks)
-    chunk, start = divmod(rest, order.steps)
+    place, start = divmod(rest, order.steps)
     stop = min(order.steps, start + most)
-    return _Part(chunk, epoch * order.steps + start, epoch * order.steps + stop)
+    chunk, following = (
+        int(run.chunks.order(turn)[at])
+        for turn, at in ((epoch, place), divmod(epoch * chunks + place + 1, chunks))
+    )
+    return _Part(chunk, epoch * order.steps + start, epoch * order.steps + stop, following)
 
 
 def _line(at: _Progress, per_epoch: int) -> dict[str, Any]:
@@ -262,6 +277,8 @@ def _out_of_patience(history: History, options: Options) -> bool:
 
 
 def _save(saves: Checkpoints, at: _Progress, state: Any, best: Any, history: History) -> None:
+    if not is_first():
+        return
     best = state.ema if best is None else best
     note = {"at": vars(at), "history": history.state()}
     saves.save("last", at.step, {"state": state, "best": best}, note)
@@ -294,7 +311,8 @@ def _not_finite(
     slots = np.asarray(shuffled(key, order, count))[place].ravel()
     names = [int(run.chunks.ids(part.chunk)[slot]) for slot in slots if slot >= 0]
     record = {"step": bad, "structures": names}
-    (folder / "not-finite.json").write_text(json.dumps(record))
+    if is_first():
+        (folder / "not-finite.json").write_text(json.dumps(record))
     return FloatingPointError(
         f"the loss or its gradient is not finite at step {bad}; the batch holds the training "
         f"structures {names}{_largest_force(run, names)}; the state before it is saved; look at "

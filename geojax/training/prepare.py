@@ -14,6 +14,7 @@ from geojax.training.loop import Options, Prepared
 from geojax.training.optimizer import Optimizer, build
 from geojax.training.order import Order, fit_order, in_turn, sort_by_size
 from geojax.training.plan import Plan, compile_program
+from geojax.training.processes import agreement
 from geojax.training.state import TrainState, initial_state
 from geojax.training.step import AXIS, Predict, make_epoch, make_evaluate, make_step
 from geojax.training.terms import Term
@@ -101,6 +102,8 @@ def prepare(
         data = put(store, mesh), in_turn(own, len(valid))
         evaluate = on_mesh(make_evaluate(predict, terms, own, axis=axis), mesh)
         plan.programs["evaluate"] = compile_program(evaluate, state.ema, *data, dtype.type(0))
+    if (agree := agreement(mesh)) is not None:
+        plan.programs["agree"] = agree
     plateau = optimizer.plateau, optimizer.plateau_factor
     return Prepared(plan, chunks, mesh, data, plateau)
 

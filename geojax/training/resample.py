@@ -12,13 +12,16 @@ from typing import TypeVar
 
 import numpy as np
 
+from geojax.datasets.packed import Chosen
+
 __all__ = ["drawn"]
 
 T = TypeVar("T")
 
 
-def drawn(rows: Sequence[T], seed: int | None) -> list[T]:
-    """The draw of that seed; all of them, once, without a seed."""
+def drawn(rows: Sequence[T], seed: int | None) -> Sequence[T]:
+    """The draw of that seed; all of them, once, without a seed. Rows in a file stay there."""
     if seed is None:
-        return list(rows)
-    return [rows[i] for i in np.random.default_rng(seed).integers(len(rows), size=len(rows))]
+        return rows
+    draw = Chosen(rows, np.random.default_rng(seed).integers(len(rows), size=len(rows)))
+    return draw if draw.folder is not None else list(draw)

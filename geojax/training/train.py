@@ -1,9 +1,11 @@
 """`train`: from a network and labelled structures to a `Model`."""
 
+import hashlib
 import importlib.metadata
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from geojax.assets import compile_cache
 from geojax.datasets import Dataset, fingerprint, reference_energies
+from geojax.datasets.packed import Chosen, Packed
 from geojax.elements import symbol
 from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
 from geojax.model import Card, Model, check_elements, references
@@ -30,8 +33,10 @@ from geojax.training.normalise import normalised, with_atomrefs
 from geojax.training.optimizer import Optimizer
 from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
+from geojax.training.processes import is_first, refuse_difference
 from geojax.training.resample import drawn
 from geojax.training.settings import remember
+from geojax.training.spool import Spool
 from geojax.training.terms import (
     DESCRIPTORS,
     DEVIATIONS,
@@ -124,7 +129,7 @@ def train(
     whole = any(term.kind in DESCRIPTORS for term in terms)
     members = _members(splits) if whole or getattr(network, "reads_members", False) else None
     samples = {
-        split: _samples(split, structures, network, card, wanted, slots, members)
+        split: _samples(split, structures, network, card, wanted, slots, members, folder)
         for split, structures in splits.items()
     }
     _show_E0s(card, samples["train"], console)
@@ -135,11 +140,12 @@ def train(
     samples["train"] = drawn(samples["train"], resample)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        only_run(where := _made(Path(folder or scratch).expanduser())),
+        _held(where := Path(folder or scratch).expanduser()),
         jax.enable_x64(options.dtype == "float64"),
         Compilations() as seen,
     ):
-        remember(where, settings)
+        if is_first():
+            remember(where, settings)
         outputs = _slotted(card.outputs, splits)
         spread = any(term.kind in DEVIATIONS and term.property in DERIVED for term in terms)
         predict = predict_fn(network, outputs, forces=forces, stress=stress, deviations=spread)
@@ -154,6 +160,7 @@ def train(
             slots=slots,
             augment=augmenter(options.augment, network, outputs),
         )
+        refuse_difference(run.plan.programs.get("agree"), _digest(settings), "settings and data")
         console.print(run.plan.table())
         found = fit(run, options, where, console, seen)
     record = settings | {
@@ -263,9 +270,14 @@ def _samples(
     wanted: set[str],
     slots: int | None,
     members: int | None,
-) -> list[Sample]:
-    """The samples of a split; what is wrong with a structure is said with its number and file."""
-    samples = []
+    folder: str | Path | None,
+) -> Sequence[Sample]:
+    """The samples of a split; what is wrong with a structure is said with its number and file.
+
+    Those of structures that stay in a file stay in a file, too.
+    """
+    kept = isinstance(structures, Packed | Chosen)
+    samples = Spool(_there(folder)) if kept else []
     for number, structure in enumerate(structures):
         try:
             samples.append(_sample(structure, network, card, wanted, slots, members))
@@ -346,6 +358,23 @@ def _settings(network, card, terms, optimizer, options, layout) -> dict[str, Any
         "data": dict(card.data),
     }
     return json.loads(json.dumps(settings))
+
+
+def _there(folder: str | Path | None) -> Path:
+    place = Path(folder or tempfile.gettempdir()).expanduser()
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _held(folder: Path) -> AbstractContextManager[None]:
+    """The folder of the run, which only its first process makes, locks and writes to."""
+    return only_run(_made(folder)) if is_first() else nullcontext()
+
+
+def _digest(settings: Mapping[str, Any]) -> float:
+    """A number below 2²⁴ that settings with other values do not share, but by chance."""
+    text = json.dumps(settings, sort_keys=True)
+    return float(int(hashlib.sha256(text.encode()).hexdigest()[:6], 16))
 
 
 def _made(folder: Path) -> Path:

@@ -39,3 +39,16 @@ def test_data_are_checked_and_errors_end_with_one(tmp_path: Path, monkeypatch):
     assert code == 1 and "unreadable" in text and "leak" in text
     assert '"kind": "leak"' in (tmp_path / "a.json").read_text()
     assert run("check", str(good), "--units", "positions=Bohr")[0] == 1
+
+
+def test_files_are_converted_to_a_packed_one(tmp_path: Path):
+    from geojax.datasets import fingerprint, formats
+    from geojax.datasets.packed import Packed
+    from tests.training.conftest import springs
+
+    formats.write(tmp_path / "a.xyz", springs(3))
+    formats.write(tmp_path / "b.xyz", springs(2, seed=1))
+    parts = [str(tmp_path / name) for name in ("a.xyz", "b.xyz")]
+    assert run("convert", *parts, str(tmp_path / "all.h5"))[0] == 0
+    found = Packed(tmp_path / "all.h5")
+    assert fingerprint(found) == fingerprint([*springs(3), *springs(2, seed=1)])

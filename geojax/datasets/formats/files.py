@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from geojax.datasets.formats import arrays, atoms, clouds, extxyz
 from geojax.datasets.formats.labels import ASE_KEYS, Record, Rules, Use, build, rules
 from geojax.datasets.formats.report import LabelReport, tally
+from geojax.datasets.packed import is_packed, open_packed
 from geojax.graphs import Properties, Structure, is_per_node, leaves
 from geojax.registry import did_you_mean
 
@@ -51,7 +52,8 @@ def read(
 
     Args:
         path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`;
-            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays`); points in `.ply`,
+            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays` and
+            `datasets.packed`); points in `.ply`,
             `.pcd`, `.vtk`, `.las`, `.laz`, `.off`, `.obj`, `.stl`, `.csv`, `.txt`, `.asc`, `.npy`,
             and in `.xyz` and `.npz` that hold no elements (see `formats.clouds`).
         keys: label -> key of the file, for labels that are not called `REF_energy`, `energy`,
@@ -81,6 +83,9 @@ def read(
         raise FileNotFoundError(
             f"structures are read from a file; there is none at {path}; check the path"
         )
+    if is_packed(path):
+        packed = open_packed(path, {"keys": keys, "units": units, "inputs": inputs})
+        return Reading(tuple(packed), tally(path.name, packed, map(_of_packed, packed)))
     cloud = clouds.is_cloud(path, keys or {})
     if cloud:
         _check_cloud(path, units)
@@ -118,6 +123,11 @@ def read(
     if path.name.lower().endswith(ARRAYS) and not cloud:
         _check_units(path, {use.label for frame in uses for use in frame}, chosen)
     return Reading(tuple(structures), tally(path.name, structures, uses, rejected, notes))
+
+
+def _of_packed(structure: Structure) -> list[Use]:
+    names = [*leaves(structure.properties), *(f"inputs.{name}" for name in structure.inputs)]
+    return [Use(name, "array", name) for name in names]
 
 
 def _open(
