@@ -38,6 +38,7 @@ STUDIES: dict[str, list[str]] = {
     "acac-nequip": ["acac-nequip.toml"],
     "acceptance": ["acceptance.py"],
     "compare": ["compare.py"],
+    "lammps-native": ["lammps-native.py"],
     "points-speed": ["points-speed.py"],
     "products-speed": ["products-speed.py"],
     "nbody": ["nbody.py", "--steps", "3000"],

