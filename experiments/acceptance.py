@@ -9,13 +9,13 @@ Each network is trained on silicon (`acceptance/networks.toml`) and measured in 
     A18          1000 steps there and back again
     A19          the kinetic energy of a Langevin run against its distribution (Kolmogorov-Smirnov)
     A20          an exported file against the model
-    A21          200 steps through jax-md, OpenMM and LAMMPS against ASE
+    A21          200 steps through jax-md, OpenMM, LAMMPS and i-PI against ASE
     A23          phonopy's force constants against the Hessian of the supercell
     A26          neighbour lists against all images of all pairs, for random cells
     A27          programs compiled, and memory gained, in 1000 steps of ASE
 
 A3, A22, A24 and A25 belong to no network: the tests of `so3`, `simulation.lammps`, `training` have
-them. i-PI, which needs a server, is compared by its test alone.
+them, and those of `lammps/` compare the pair style.
 
 run:     python experiments/acceptance.py [--networks egnn ...] [--figures A16 ...]
 time:    an hour for each network on one CPU core, most of it for A16
@@ -202,7 +202,7 @@ def a23(model: Any, dtype: str, options: Any) -> Figure | None:
     atoms = bulk("Si", "diamond", a=5.43)
     atoms.calc = geojax.calculator(model)
     relax(atoms, cell=True, force=1e-6, steps=2000)
-    found = phonons(atoms, supercell=(2, 2, 2), displacement=1e-3, mesh=(4, 4, 4))
+    found = phonons(atoms, supercell=(2, 2, 2), displacement=3e-4, mesh=(4, 4, 4))
     constants, whole = found.engine.force_constants, found.engine.supercell
     supercell = Atoms(whole.symbols, whole.positions, cell=whole.cell, pbc=True)
     hessian = Predictor(model).energy_hessian(from_ase(supercell, labels=False)).swapaxes(1, 2)

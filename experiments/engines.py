@@ -1,6 +1,11 @@
 """The same crystal, moved by each engine of dynamics: positions after steps at constant energy."""
 
+import subprocess
+import sys
+import tempfile
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,7 +16,15 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
 import geojax  # before jax, whose messages it sets
-from geojax.simulation import LammpsModel, jax_md_potential, open_lammps, openmm_system, run_jax_md
+from geojax.datasets import from_ase
+from geojax.simulation import (
+    LammpsModel,
+    jax_md_potential,
+    open_lammps,
+    openmm_system,
+    run_jax_md,
+    serve_ipi,
+)
 from geojax.units import FEMTOSECOND
 
 KELVIN, SEED = 300.0, 0
@@ -98,9 +111,67 @@ def by_lammps(model: Any, atoms: Atoms, dt: float, steps: int) -> np.ndarray:
     return x
 
 
+IPI = """
+<simulation verbosity='low' floatformat='%24.16e'>
+  <output prefix='run'>
+    <properties filename='out' stride='{steps}'> [{columns}] </properties>
+  </output>
+  <total_steps>{steps}</total_steps>
+  <ffsocket name='model' mode='unix' pbc='False'>
+    <address>{address}</address> <latency>1e-4</latency>
+    <exit_on_disconnect>True</exit_on_disconnect>
+  </ffsocket>
+  <system>
+    <initialize nbeads='1'>
+      <file mode='xyz'>start.xyz</file>
+      <masses mode='manual'>[{masses}]</masses>
+      <velocities mode='manual'>[{velocities}]</velocities>
+    </initialize>
+    <forces><force forcefield='model'/></forces>
+    <motion mode='dynamics'>
+      <fixcom>False</fixcom>
+      <dynamics mode='nve'> <timestep>{step}</timestep> </dynamics>
+    </motion>
+    <ensemble><temperature>1</temperature></ensemble>
+  </system>
+</simulation>
+"""
+
+
+def by_ipi(model: Any, atoms: Atoms, dt: float, steps: int) -> np.ndarray:
+    """A server in a process of its own, in atomic units."""
+    joined = lambda array: ", ".join(f"{x:.17g}" for x in np.ravel(array))
+    name = f"geojax_{uuid.uuid4().hex}"
+    cell = " ".join(f"{x:.17g}" for x in np.ravel(atoms.cell.array.T / units.Bohr))
+    rows = [" ".join(f"{x:.17g}" for x in row) for row in atoms.positions / units.Bohr]
+    start = [str(len(atoms)), f"# CELL(H): {cell} positions{{atomic_unit}} cell{{atomic_unit}}"]
+    start += [f"{symbol} {row}" for symbol, row in zip(atoms.symbols, rows, strict=True)]
+    text = IPI.format(
+        address=name,
+        steps=steps,
+        step=f"{dt * units.fs:.17g}",  # ASE's time, by a unit of mass that makes it atomic time
+        masses=joined(atoms.get_masses() * units.Bohr**2 / units.Ha),
+        velocities=joined(atoms.get_velocities() / units.Bohr),
+        columns=", ".join(f"atom_x(atom={i})" for i in range(len(atoms))),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "input.xml").write_text(text)
+        (Path(folder) / "start.xyz").write_text("\n".join(start) + "\n")
+        command = [sys.executable, str(Path(sys.executable).with_name("i-pi")), "input.xml"]
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet) as server:
+            try:
+                serve_ipi(model, from_ase(atoms, labels=False), unix=name, wait=60.0)
+                server.wait(60)
+            finally:
+                server.kill()
+        return np.loadtxt(Path(folder) / "run.out")[-1].reshape(-1, 3) * units.Bohr
+
+
 # (model, atoms with velocities, timestep [fs], steps) -> positions [Å]
 ENGINES: dict[str, Callable[[Any, Atoms, float, int], np.ndarray]] = {
     "jax-md": by_jax_md,
     "openmm": by_openmm,
     "lammps": by_lammps,
+    "i-pi": by_ipi,
 }
