@@ -71,7 +71,7 @@ def merged(tables: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, 
 def done(run: Run) -> dict[str, Any]:
     """What is known of a run after training, which goes on where it was stopped."""
     study = config.from_tables(run.tables)
-    model, found = config.run(study, Path("runs") / study.name, Console(stderr=True))
+    model, found = config.run(study, Path("runs") / "compare" / study.name, Console(stderr=True))
     data = config.data_of(study.data)
     split, test = ("test", data.test) if data.test else ("validation", data.valid)
     errors = found.get("test") or {k.removeprefix("valid."): v for k, v in found["valid"].items()}
