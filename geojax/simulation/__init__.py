@@ -8,6 +8,7 @@ from geojax.simulation.lammps import LammpsModel, open_lammps
 from geojax.simulation.openmm import OpenMMSystem, openmm_force, openmm_system
 from geojax.simulation.phonons import Phonons, phonons
 from geojax.simulation.relaxation import Relaxation, relax
+from geojax.simulation.torch_sim import torch_sim_model
 
 __all__ = [
     "Band",
@@ -29,4 +30,5 @@ __all__ = [
     "relax",
     "run_jax_md",
     "serve_ipi",
+    "torch_sim_model",
 ]
