@@ -24,6 +24,7 @@ STUDIES: dict[str, list[str]] = {
     "nequip-ethanol": ["nequip-ethanol.toml"],
     "egnn-speed": ["egnn-speed.py"],
     "train-speed": ["train-speed.py"],
+    "inference-speed": ["inference-speed.py"],
     "harmonics-speed": ["harmonics-speed.py"],
     "furniture": ["furniture.py"],
     "motion": ["motion.py"],

@@ -219,6 +219,57 @@ def training() -> str:
     return markdown([*names, "geojax is faster by"], rows)
 
 
+def inference() -> str:
+    """Energy and forces beside other packages, in the same run."""
+    rows = []
+    for case, kinds in (result("inference-speed") or {"rows": {}})["rows"].items():
+        for kind, found in kinds.items():
+            sides = [found.get(side, {}) for side in ("geojax", "mlip", "mace-torch")]
+            failed = lambda s: "does not fit" if "error" in s else ""
+            times = [f"{s['median']:,.0f}" if "median" in s else failed(s) for s in sides]
+            ratios = [
+                f"{s['median'] / sides[0]['median']:.1f}×" if "median" in s else ""
+                for s in sides[1:]
+            ]
+            memory = [f"{s['peak']:,.0f}" if "peak" in s else "–" for s in sides]
+            step = sides[0].get("step", {}).get("median")
+            rows.append([INFERENCE[case], kind, *times, *ratios, " / ".join(memory)])
+            rows[-1].append("" if step is None else f"{step:,.0f}")
+    heads = ["energy + forces, µs per atom", "network", "geojax", "mlip", "mace-torch"]
+    heads += ["faster than mlip", "than mace-torch", "MB of each process"]
+    return markdown([*heads, "geojax, a step of ASE with its list"], rows)
+
+
+def neighbor_lines() -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds of a list: panel -> library -> atoms -> time."""
+    panels: dict[str, dict[str, dict[int, float]]] = {}
+    ours = {"host": "geojax, host", "device": "geojax, device"}
+    for atoms, row in (result("neighbors-speed") or {"sizes": {}})["sizes"].items():
+        for name, found in row["milliseconds"].items():
+            panel = panels.setdefault("neighbour lists of silicon, 5 Å", {})
+            panel.setdefault(ours.get(name, name), {})[int(atoms)] = found["median"]
+    return panels
+
+
+def inference_lines() -> dict[str, dict[str, dict[int, float]]]:
+    """Microseconds per atom of silicon: network -> library -> atoms -> time."""
+    panels: dict[str, dict[str, dict[int, float]]] = {}
+    for case, kinds in (result("inference-speed") or {"rows": {}})["rows"].items():
+        for kind, sides in kinds.items() if case.isdigit() else ():
+            for side, found in sides.items():
+                if "median" in found:
+                    panels.setdefault(kind, {}).setdefault(side, {})[int(case)] = found["median"]
+    return panels
+
+
+INFERENCE = {
+    "3bpa": "10 × 27 atoms (3BPA)",
+    "64": "silicon, 64",
+    "512": "silicon, 512",
+    "4096": "silicon, 4,096",
+}
+
+
 def speed() -> str:
     """EGNN training against the published layer structure in PyTorch, in the same run."""
     found = result("egnn-speed") or {"steps_per_second": {}, "ratios": {}}
@@ -270,6 +321,7 @@ def render() -> dict[str, str]:
         "segmentation": segmentation(),
         "learning": learning(),
         "training": training(),
+        "inference": inference(),
         "speed": speed(),
         "neighbors": neighbors(),
         "clouds": clouds(),
@@ -287,6 +339,8 @@ def main() -> None:
     README.write_text(text)
     from lines import draw
 
+    draw(HERE / "results" / "neighbors-speed.svg", neighbor_lines(), "ms", "atoms")
+    draw(HERE / "results" / "inference-speed.svg", inference_lines(), "µs per atom", "atoms")
     for device in list((result("products-speed") or {"rows": {}})["rows"])[:1]:
         picture = HERE / "results" / "products-speed.svg"
         y_label = f"value and gradient [ms], {device}"
