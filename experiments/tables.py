@@ -247,7 +247,8 @@ def neighbor_lines() -> dict[str, dict[str, dict[int, float]]]:
     for atoms, row in (result("neighbors-speed") or {"sizes": {}})["sizes"].items():
         for name, found in row["milliseconds"].items():
             panel = panels.setdefault("neighbour lists of silicon, 5 Å", {})
-            panel.setdefault(ours.get(name, name), {})[int(atoms)] = found["median"]
+            label = ours[name] if name in ours else name
+            panel.setdefault(label, {})[int(atoms)] = found["median"]
     return panels
 
 
