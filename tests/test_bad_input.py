@@ -68,8 +68,8 @@ CATALOGUE: dict[str, list[tuple[str, str]]] = {  # input: file, test
     "small, skewed and left-handed cells": [
         (GRAPHS, "very skewed cell"), (GRAPHS, "left-handed cell"),
         (GRAPHS, "cell smaller than two cutoffs"),
-        ("graphs/test_device_neighbors.py", "test_an_overflow_and_too_few_images_are_seen"),
-        ("simulation/jax_md/test_neighbors.py", "test_too_few_images_are_seen")],
+        ("graphs/test_device_neighbors.py", "test_overflows_and_a_narrow_cell_are_seen"),
+        ("simulation/jax_md/test_neighbors.py", "test_a_cell_too_narrow_for_its_grid_is_seen")],
     "a molecule spread over 1e7 Å": [
         (GRAPHS, "molecule spread 1e7 Å"), (HERE, "molecule spread 1e7 Å"),
         ("graphs/test_neighbors.py", "test_the_process_survives_what_kills_a_search")],

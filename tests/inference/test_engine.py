@@ -128,6 +128,7 @@ def test_calibration_and_selection_take_a_shallow_ensemble():
         Predictor(model.replace_card(calibration={"targets.mu": {"factor": 2.0}}))([molecule()])
 
 
+@pytest.mark.slow
 def test_a_file_holds_the_programs_of_the_deviations(tmp_path):
     model = shallow()
     path = geojax.export(model, tmp_path / "shallow.geojax", platforms=["cpu"])

@@ -69,6 +69,7 @@ def test_pieces_give_what_the_whole_gives(pieces: int):
     assert_equal(found, whole, 1e-12)
 
 
+@pytest.mark.slow
 def test_a_cell_smaller_than_the_halo_and_open_boundaries():
     model = model_of(dtype="float32")
     engine = partitioned(model, pieces=3, devices=1)

@@ -102,6 +102,7 @@ def assert_same(left: dict, right: dict, tolerance: float):
         np.testing.assert_allclose(left[name], right[name], rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_path_of_one(tmp_path: Path, x64: None):
     first, second = train(tmp_path / "both", 2)
     assert first["devices"] == 2 and first["compilations"] == 4

@@ -105,6 +105,7 @@ def test_one_chunk_from_a_file_is_the_ordinary_run_bit_by_bit(tmp_path: Path):
     assert streamed.card.metrics == ordinary.card.metrics
 
 
+@pytest.mark.slow
 def test_a_run_in_chunks_that_was_stopped_within_a_pass_goes_on_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

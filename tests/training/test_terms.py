@@ -69,6 +69,7 @@ def test_deviations_are_taught_where_there_are_any():
         check_deviations([likely, Term("targets.a", kind="nll")], [many, Output("targets.a")])
 
 
+@pytest.mark.slow
 def test_a_shallow_ensemble_learns_how_sure_it_is(tmp_path):
     """Deviations are errors in size: the likelihood of held-out labels rises above a constant's."""
     data = Dataset("springs", train=tuple(springs(24)), valid=tuple(springs(12, seed=1)))
