@@ -1,6 +1,7 @@
 """A small untrained model of each kind, and structures for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,19 @@ def hessian_model() -> Model:
     return Model(network, params, card)
 
 
+def energy_card(**changes) -> Card:
+    """Of an energy with E0s, trained on forces and stress."""
+    card = Card(
+        name="small",
+        outputs=(Output(scale=0.7, shift=-2.0),),
+        E0s={1: -13.6, 6: -1029.5},
+        elements=(1, 6),
+        forces=True,
+        stress=True,
+    )
+    return replace(card, **changes)
+
+
 @pytest.fixture(scope="session")
 def energy_model() -> Callable[..., Model]:
     """Makes an energy model of a dtype."""
@@ -52,16 +66,6 @@ def energy_model() -> Callable[..., Model]:
         graph = pad([sample(molecule(), 3.0)], Budget(6, 32, 2)).graph
         graph = jax.tree.map(jnp.asarray, graph)
         params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
-        output = Output(scale=0.7, shift=-2.0)
-        card = Card(
-            name="small",
-            outputs=(output,),
-            E0s={1: -13.6, 6: -1029.5},
-            elements=(1, 6),
-            forces=True,
-            stress=True,
-            dtype=dtype,
-        )
-        return Model(network, params, card).replace_card(**changes)
+        return Model(network, params, energy_card(dtype=dtype)).replace_card(**changes)
 
     return make

@@ -14,11 +14,11 @@ from geojax.deviations import std_name
 from geojax.graphs import Budget, Properties, leaf, leaves, pad, sample
 from geojax.inference import Ensemble, Predictor, calculator, calibrate, predict
 from geojax.inference.engine import deviating, engine_of
-from geojax.model import Card, Model
+from geojax.model import Model
 from geojax.networks import EGNN
 from geojax.outputs import Output
 
-from .conftest import crystal, molecule
+from .conftest import crystal, energy_card, molecule
 
 COUNT = 4
 EVERYTHING = ("energy", "energies", "forces", "stress", "targets.gap")
@@ -37,15 +37,7 @@ def shallow(dtype="float64", **changes) -> Model:
     shapes = jax.eval_shape(network.init, jax.random.key(0), graph)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape), shapes)
-    card = Card(
-        name="shallow",
-        outputs=outputs,
-        E0s={1: -13.6, 6: -1029.5},
-        elements=(1, 6),
-        forces=True,
-        stress=True,
-        dtype=dtype,
-    )
+    card = energy_card(name="shallow", outputs=outputs, dtype=dtype)
     return Model(network, params, card).replace_card(**changes)
 
 
