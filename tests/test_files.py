@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from geojax.files import write_whole
+from geojax.files import replacing, write_whole
 
 
 def test_all_are_replaced_and_nothing_else_stays(tmp_path):
@@ -37,3 +37,14 @@ def test_a_full_disk_leaves_all_as_they_were(tmp_path, monkeypatch):
 def test_the_place_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none/a cannot be written"):
         write_whole({tmp_path / "none" / "a": b""})
+
+
+def test_a_file_appears_where_the_block_ends(tmp_path):
+    path = tmp_path / "a"
+    with replacing(path) as place:
+        place.write_bytes(b"old")
+        assert not path.exists()
+    with pytest.raises(RuntimeError, match="stopped"), replacing(path) as place:
+        place.write_bytes(b"half")
+        raise RuntimeError("stopped")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"old"}

@@ -132,6 +132,7 @@ def test_outputs_take_slices_in_order():
     np.testing.assert_allclose(found.targets["kinds"][0], values[:2, 4:].mean(0))
 
 
+@pytest.mark.slow
 def test_numbers_become_rotations(x64):
     values = jnp.asarray(RNG.normal(size=(5, 15)))
     structure = Structure(RNG.normal(size=(2, 3)), np.array([1, 1]))

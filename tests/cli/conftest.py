@@ -24,5 +24,5 @@ def untrained() -> Model:
     """An energy of H and C."""
     network = EGNN(cutoff=3.0, channels=4, layers=1, elements=(1, 6), average_neighbors=4.0)
     graph = jax.tree.map(jnp.asarray, pad([sample(molecule(), 3.0)], Budget(6, 32, 2)).graph)
-    params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
+    params = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0), graph))
     return Model(network, params, Card(elements=(1, 6), forces=True, stress=True))

@@ -40,7 +40,7 @@ def model(name: str = "nequip", dtype: str = "float64", **fields) -> Model:
     ready = sample(from_ase(crystal()), CUTOFF)
     network = fit_to_data(NETWORKS[name].clone(**fields), [ready])
     graph = jax.tree.map(jax.numpy.asarray, pad([ready], Budget(16, 512, 2)).graph)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     card = Card(name, elements=(8, 14), E0s=E0S, dtype=dtype)
     return Model(network, params, replace(card, outputs=(replace(card.outputs[0], scale=SCALE),)))
 

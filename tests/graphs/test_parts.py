@@ -76,14 +76,14 @@ def test_every_part_is_a_graph_with_its_nodes_and_edges():
 def test_a_network_on_the_parts_is_the_network_on_each_alone(x64):
     network = EGNN(cutoff=9.0, channels=4, layers=2, average_neighbors=3.0, readout="graph")
     graph = split_parts(batch(), 3)
-    params = network.init(jax.random.key(0), graph)
-    found = network.apply(params, graph).array
+    params = jax.jit(network.init)(jax.random.key(0), graph)
+    found = jax.jit(network.apply)(params, graph).array
     for rows, structure, part in [(slice(5, 9), FIRST, 1), (slice(12, 18), SECOND, 1)]:
         chosen = structure.inputs["part"] == part
         alone = Structure(structure.positions[chosen], structure.species[chosen])
         one = pad([sample(alone, 9.0)], Budget(9, 40, 2), np.float64).graph
         one = jax.tree.map(jnp.asarray, one)
-        expected = network.apply(params, one).array[: chosen.sum()]
+        expected = jax.jit(network.apply)(params, one).array[: chosen.sum()]
         np.testing.assert_allclose(found[rows], expected, atol=1e-12)
 
 

@@ -65,7 +65,7 @@ def energy_model() -> Callable[..., Model]:
         network = EGNN(cutoff=3.0, channels=6, layers=2, elements=(1, 6), average_neighbors=4.0)
         graph = pad([sample(molecule(), 3.0)], Budget(6, 32, 2)).graph
         graph = jax.tree.map(jnp.asarray, graph)
-        params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
+        params = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0), graph))
         return Model(network, params, energy_card(dtype=dtype)).replace_card(**changes)
 
     return make

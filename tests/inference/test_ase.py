@@ -92,7 +92,7 @@ def test_inputs_are_read_and_their_changes_seen():
     network = fit_to_data(network, [sample(structure, 5.0)])
     graph = jax.tree.map(jnp.asarray, pad([sample(structure, 5.0)], Budget(16, 128, 2)).graph)
     card = Card(elements=(1, 6, 8), E0s={1: 0.0, 6: 0.0, 8: 0.0})
-    model = Model(network, network.init(jax.random.key(0), graph), card)
+    model = Model(network, jax.jit(network.init)(jax.random.key(0), graph), card)
     atoms = atoms_of(molecule(), model, inputs={"charge": "total"})
     with pytest.raises(ValueError, match="'charge' is read from 'total'; there are"):
         atoms.get_potential_energy()

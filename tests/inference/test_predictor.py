@@ -127,7 +127,7 @@ def test_other_outputs_come_with_their_references():
     points = Structure(np.eye(3) + 100, np.zeros(3, int), inputs={"v": np.zeros((3, 3))})
     graph = pad([sample(points, np.inf)], Budget(4, 6, 2)).graph
     graph = jax.tree.map(jnp.asarray, graph)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     (found,) = predict(Model(network, params, Card(outputs=(output,))), [points])
     np.testing.assert_allclose(found.node_targets["next"], points.positions, atol=0.5)
     assert found.energy is None

@@ -21,7 +21,9 @@ def model_of(name: str, **fields) -> Model:
     return Model(network, params, Card(elements=(1, 8)))
 
 
-@pytest.mark.parametrize(("layers", "cutoff"), [(1, 3.0), (3, 4.5)])
+@pytest.mark.parametrize(
+    ("layers", "cutoff"), [pytest.param(1, 3.0, marks=pytest.mark.slow), (3, 4.5)]
+)
 def test_each_layer_of_messages_adds_a_cutoff(layers: int, cutoff: float):
     model = model_of("painn", layers=layers, cutoff=cutoff)
     assert receptive_hops(model) == layers

@@ -83,6 +83,7 @@ def test_correlated_vectors_turn_with_their_own_piece_alone(x64):
     assert all(np.abs(stretched - before)[i].max() > 1e-3 * scale for i in range(3))
 
 
+@pytest.mark.slow
 def test_correlation_adds_up_over_pieces_and_has_their_rank(x64):
     """A second copy of a piece adds as much as the first did."""
     run, n = ready(), 15

@@ -133,7 +133,7 @@ def test_a_batch_trains(x64):
     network = NBODY.clone(layers=2, channels=6)
     graph = graph_of(cloud(4), cloud(3))
     target = jnp.asarray(RNG.normal(size=(7, 3)))
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
 
     @jax.jit
     def step(params):
@@ -151,4 +151,4 @@ def test_a_batch_trains(x64):
 def test_outputs_that_are_no_grades_are_refused():
     network = NBODY.clone(irreps_out="1o+2e")
     with pytest.raises(ValueError, match="put out 0e, 1o, 1e and 0o"):
-        network.init(jax.random.key(0), graph_of(cloud(), dtype=np.float32))
+        jax.jit(network.init)(jax.random.key(0), graph_of(cloud(), dtype=np.float32))

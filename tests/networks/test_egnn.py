@@ -36,9 +36,9 @@ def test_one_layer_equals_the_equations(x64):
     network = NBODY.clone(layers=1, channels=6)
     structure = cloud(4)
     graph = graph_of(structure, dtype=np.float64)
-    params = network.init(jax.random.key(1), graph)
+    params = jax.jit(network.init)(jax.random.key(1), graph)
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64) * 3, params)
-    out = network.apply(params, graph).array[:4]
+    out = jax.jit(network.apply)(params, graph).array[:4]
     params = jax.tree.map(np.asarray, params)
     p, w = params["params"], params["params"]["layer_0"]
     dense = lambda d, x: x @ d["kernel"] + d.get("bias", 0)
@@ -65,8 +65,8 @@ def test_one_layer_equals_the_equations(x64):
 def test_planar_input_at_rest_stays_planar():
     x = RNG.normal(size=(5, 3)) * [1, 1, 0]
     graph = graph_of(cloud(x=x, v=np.zeros((5, 3))))
-    params = NBODY.init(jax.random.key(0), graph)
-    moved = NBODY.apply(params, graph).array[:5]
+    params = jax.jit(NBODY.init)(jax.random.key(0), graph)
+    moved = jax.jit(NBODY.apply)(params, graph).array[:5]
     np.testing.assert_allclose(moved[:, 2], 0, atol=1e-7)
 
 
@@ -74,7 +74,7 @@ def test_planar_input_at_rest_stays_planar():
 def test_derivatives_are_finite_at_coincident_points():
     structure = cloud(x=np.zeros((5, 3)))
     graph = graph_of(structure)
-    params = NBODY.init(jax.random.key(0), graph)
+    params = jax.jit(NBODY.init)(jax.random.key(0), graph)
 
     def total(x):
         return NBODY.apply(
@@ -93,9 +93,9 @@ def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
     one = cloud()
     other = cloud(x=one.positions @ turn.T + 5, v=one.inputs["velocities"] @ turn.T)
     graph = graph_of(one, dtype=np.float64)
-    params = jax.tree.map(jnp.float64, network.init(jax.random.key(0), graph))
-    before = network.apply(params, graph).array[:5]
-    after = network.apply(params, graph_of(other, dtype=np.float64)).array[:5]
+    params = jax.tree.map(jnp.float64, jax.jit(network.init)(jax.random.key(0), graph))
+    before = jax.jit(network.apply)(params, graph).array[:5]
+    after = jax.jit(network.apply)(params, graph_of(other, dtype=np.float64)).array[:5]
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 
@@ -103,8 +103,8 @@ def test_scalars_do_not_see_rotation_reflection_translation(readout, x64):
 def test_a_graph_readout_gives_every_node_its_graphs_value():
     network = EGNN(channels=8, layers=1, readout="graph")
     graph = graph_of(cloud(3), cloud(4))
-    params = network.init(jax.random.key(0), graph)
-    out = np.asarray(network.apply(params, graph).array)[:, 0]
+    params = jax.jit(network.init)(jax.random.key(0), graph)
+    out = np.asarray(jax.jit(network.apply)(params, graph).array)[:, 0]
     assert np.ptp(out[:3]) == 0 and np.ptp(out[3:7]) == 0 and out[0] != out[3]
 
 
@@ -118,4 +118,4 @@ def test_a_graph_readout_gives_every_node_its_graphs_value():
 )
 def test_outputs_that_it_cannot_make_are_refused(network, message):
     with pytest.raises(ValueError, match=message):
-        network.init(jax.random.key(0), graph_of(cloud()))
+        jax.jit(network.init)(jax.random.key(0), graph_of(cloud()))

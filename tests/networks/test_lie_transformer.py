@@ -119,7 +119,7 @@ def test_larger_groups_make_less_of_an_error(x64):
     turns = np.asarray(random_rotation(jax.random.key(0), (8,), dtype=jnp.float64))
     for lifts in (1, 4, 12, 24):
         network = SMALL.clone(channels=16, lifts=lifts, irreps_out="1o")
-        params = network.init(jax.random.key(1), graph_of(structure))
+        params = jax.jit(network.init)(jax.random.key(1), graph_of(structure))
         params = jax.tree.map(jnp.float64, params)
         apply = jax.jit(lambda graph, network=network, params=params: network.apply(params, graph))
         before = np.asarray(apply(graph_of(structure)).array[:5])
@@ -134,7 +134,7 @@ def test_larger_groups_make_less_of_an_error(x64):
 def test_a_graph_readout_gives_every_node_its_graphs_value():
     network = SMALL.clone(readout="graph")
     graph = graph_of(cloud(3), cloud(4), dtype=np.float32)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     out = np.asarray(network.apply(params, graph).array)[:, 0]
     assert np.ptp(out[:3]) == 0 and np.ptp(out[3:7]) == 0 and out[0] != out[3]
 

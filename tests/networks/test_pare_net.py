@@ -49,6 +49,7 @@ def test_each_cloud_may_be_turned_by_itself(x64):
         np.testing.assert_allclose(after[rows, 3:].reshape(10, 4, 3), expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_one_match_gives_the_pose(x64):
     """Two copies of a cloud, one moved: the vectors of any point and its copy agree on it."""
     half, rng = cloud(12), np.random.default_rng(0)

@@ -13,7 +13,7 @@ def test_it_is_a_perceptron_of_points_and_one_of_their_maximum(x64):
     network = PointNet(widths=(5, 4), head=(3,), irreps_out="2x0e", scalars=("radius",))
     shape, first = cloud(6), cloud(9, seed=1)
     graph = graph_of(network, first, shape)
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     tree = params["params"]
 
@@ -27,7 +27,7 @@ def test_it_is_a_perceptron_of_points_and_one_of_their_maximum(x64):
     h = layer(layer(h, tree, 0), tree, 1).max(0)
     head = tree["head"]
     expected = layer(h, head, 0) @ head["output"]["kernel"] + head["output"]["bias"]
-    found = network.apply(params, graph).array[9:15]
+    found = jax.jit(network.apply)(params, graph).array[9:15]
     np.testing.assert_allclose(found, np.tile(expected, (6, 1)), atol=1e-12)
 
 
@@ -35,7 +35,7 @@ def test_it_is_a_perceptron_of_points_and_one_of_their_maximum(x64):
 def test_published_size():
     """The shared perceptron and head of the paper, without its two transform networks."""
     network = PointNet(irreps_out="40x0e")
-    params = network.init(jax.random.key(0), graph_of(network, cloud(), dtype="float32"))
+    params = jax.jit(network.init)(jax.random.key(0), graph_of(network, cloud(), dtype="float32"))
     affine = lambda a, b: a * b + b
     widths = [3, *network.widths, *network.head]
     expected = sum(affine(a, b) + 2 * b for a, b in zip(widths, widths[1:], strict=False))
@@ -49,10 +49,12 @@ def test_frames_make_it_invariant(provider, x64):
     network = Symmetrized(backbone=PointNet(widths=(8, 16), head=(8,)), provider=provider)
     assert network.cutoff == 0
     graph = graph_of(network, cloud())
-    params = network.init(jax.random.key(0), graph)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
     turn = jnp.asarray([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
     nodes = {**graph.nodes, "positions": graph.nodes["positions"] @ turn}
-    before, after = (network.apply(params, g).array for g in (graph, graph._replace(nodes=nodes)))
+    before, after = (
+        jax.jit(network.apply)(params, g).array for g in (graph, graph._replace(nodes=nodes))
+    )
     np.testing.assert_allclose(after[:20], before[:20], atol=1e-10)
     plain = network.backbone
     before, after = (
@@ -65,4 +67,4 @@ def test_frames_make_it_invariant(provider, x64):
 def test_another_readout_is_refused():
     with pytest.raises(ValueError, match="'graph' or of each 'node'; got 'cloud'"):
         network = PointNet(readout="cloud")
-        network.init(jax.random.key(0), graph_of(network, cloud()))
+        jax.jit(network.init)(jax.random.key(0), graph_of(network, cloud()))

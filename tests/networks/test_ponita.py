@@ -129,7 +129,7 @@ def test_more_orientations_make_less_of_an_error(x64):
     turns = np.asarray(random_rotation(jax.random.key(0), (8,), dtype=jnp.float64))
     for orientations in (6, 12, 20, 32):
         network = SMALL.clone(orientations=orientations, channels=16, hidden=16, n_basis=16)
-        params = network.init(jax.random.key(1), graph_of(structure))
+        params = jax.jit(network.init)(jax.random.key(1), graph_of(structure))
         params = jax.tree.map(jnp.float64, params)
         apply = jax.jit(lambda graph, network=network, params=params: network.apply(params, graph))
         before = np.asarray(apply(graph_of(structure)).array[:6])

@@ -90,7 +90,7 @@ def by_hand(p, structure, readout):
     return affine(p["output"], relu(layer_norm(p["norm_0"], affine(p["affine_0"], y))))
 
 
-@pytest.mark.parametrize("readout", ["graph", "node"])
+@pytest.mark.parametrize("readout", ["graph", pytest.param("node", marks=pytest.mark.slow)])
 def test_it_equals_its_equations(readout, x64):
     network = SMALL.clone(readout=readout)
     shape, first = cloud(9), cloud(11, seed=1)

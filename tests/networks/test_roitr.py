@@ -42,6 +42,7 @@ def moved(structure, part, seed):
     return structure.replace(positions=x, inputs={**structure.inputs, "normals": n})
 
 
+@pytest.mark.slow
 def test_each_cloud_may_be_moved_by_itself(x64):
     structure = pair(cloud(20))
     params = parameters(SMALL, graph_of(SMALL, structure))

@@ -30,8 +30,8 @@ def graph_of(network, *structures):
 
 def ready(network, *structures):
     graph = graph_of(network, *structures)
-    params = jax.tree.map(np.asarray, network.init(jax.random.key(0), graph))
-    return graph, params, np.asarray(network.apply(params, graph).array)
+    params = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0), graph))
+    return graph, params, np.asarray(jax.jit(network.apply)(params, graph).array)
 
 
 @pytest.mark.slow
@@ -49,6 +49,7 @@ def test_it_is_the_backbone_on_each_part_and_a_perceptron(x64):
     assert np.abs(found[14] - found[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [SMALL, INVARIANT])
 def test_parts_may_be_moved_and_their_points_listed_otherwise(network, x64):
     first, second = pair(0), pair(1)
@@ -57,7 +58,7 @@ def test_parts_may_be_moved_and_their_points_listed_otherwise(network, x64):
     order = np.concatenate([rng.permutation(8), 8 + rng.permutation(6)])
     x = first.positions + np.where(first.inputs["part"][:, None] == 1, 9.0, -2.0)
     moved = first.replace(positions=x[order])
-    after = network.apply(params, graph_of(network, moved, second)).array
+    after = jax.jit(network.apply)(params, graph_of(network, moved, second)).array
     np.testing.assert_allclose(after[:14], before[:14], atol=1e-10)
     np.testing.assert_allclose(after[14:28], before[14:28], atol=1e-12)
 
@@ -71,7 +72,7 @@ def test_how_parts_are_turned_is_seen_as_far_as_the_backbone_sees_it(x64):
     )
     for network, differs in [(SMALL, True), (INVARIANT, False)]:
         _, params, before = ready(network, structure)
-        after = network.apply(params, graph_of(network, turned)).array
+        after = jax.jit(network.apply)(params, graph_of(network, turned)).array
         assert (np.abs(after - before)[:14].max() > 1e-3) == differs
 
 
@@ -84,7 +85,7 @@ def test_the_order_of_parts_matters(x64):
         structure.species,
         inputs={"part": np.repeat([0.0, 1], [6, 8])},
     )
-    after = SMALL.apply(params, graph_of(SMALL, other)).array
+    after = jax.jit(SMALL.apply)(params, graph_of(SMALL, other)).array
     assert np.abs(after - before)[:14].max() > 1e-3
 
 
@@ -96,4 +97,4 @@ def test_tables_round_trip_and_structures_without_parts_are_refused():
     assert from_table(to_table(SMALL)) == SMALL
     cloud = Structure(np.eye(3), np.zeros(3, int))
     with pytest.raises(KeyError, match="told by the node input 'part'"):
-        SMALL.init(jax.random.key(0), graph_of(SMALL, cloud))
+        jax.jit(SMALL.init)(jax.random.key(0), graph_of(SMALL, cloud))

@@ -24,8 +24,8 @@ TURNING = Views(
 def ready(network, *structures):
     samples = [sample(s, 0.0) for s in structures]
     graph = jax.tree.map(jnp.asarray, pad(samples, Budget(40, 1, 4), np.float64)).graph
-    params = network.init(jax.random.key(0), graph)
-    return graph, params, np.asarray(network.apply(params, graph).array)
+    params = jax.jit(network.init)(jax.random.key(0), graph)
+    return graph, params, np.asarray(jax.jit(network.apply)(params, graph).array)
 
 
 def test_each_half_is_one_view(x64):

@@ -62,6 +62,7 @@ def test_edges_that_go_one_way_have_half_the_weight(x64):
     np.testing.assert_allclose(adjacency(graph, up)[0, :4, :4], dense(4, TREE))
 
 
+@pytest.mark.slow
 def test_a_spectrum_is_that_of_each_graph(x64):
     graph = batch(one(6, RING), one(4, TREE))
     matrix = laplacian(adjacency(graph))

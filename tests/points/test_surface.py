@@ -121,6 +121,7 @@ def test_what_padding_holds_is_never_seen(x64):
     assert not nothing.any()
 
 
+@pytest.mark.slow
 def test_degenerate_patches_have_finite_derivatives():
     patches = np.stack([np.zeros((5, 3)), np.ones((5, 3)), SQUARE[10:15]])
     inputs = [jnp.asarray(y, jnp.float32) for y in (patches, units(3, 5), units(3))]

@@ -149,6 +149,7 @@ def test_with_features_of_no_network(x64):
     np.testing.assert_allclose(found.pose.translation[0], SHIFT, atol=0.02)
 
 
+@pytest.mark.slow
 def test_moments_without_rank_have_no_part(x64):
     """A flat cloud, features that are all the same, balls of one point: nothing moves.
 

@@ -104,7 +104,7 @@ def test_a_crystal_turns_with_its_cell(x64):
     cell = after.globals["cell"][0]
     np.testing.assert_allclose(cell @ cell.T, 9 * np.eye(3), atol=1e-12)
     network = EGNN(cutoff=4.0, channels=4, elements=(1,), average_neighbors=9.0)
-    params = network.init(jax.random.key(0), made.graph)
+    params = jax.jit(network.init)(jax.random.key(0), made.graph)
     run = predict_fn(network, [Output()])
     np.testing.assert_allclose(run(params, after).energy, run(params, made.graph).energy)
 

@@ -186,6 +186,7 @@ def test_partial_labels_are_masked():
     assert np.isfinite(model.card.metrics["valid.loss"])
 
 
+@pytest.mark.slow
 def test_single_atoms_are_trained_on_without_any_edge():
     """No force, no edge, no NaN."""
     atom = Structure(np.zeros((1, 3)), np.array([1]), properties=Properties(energy=-13.6))

@@ -177,6 +177,7 @@ def test_vectors_are_turned_as_their_part_is(batch):
     np.testing.assert_allclose(found[inside], arms(places)[inside], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_losses_by_name(batch):
     for kind in ("circle", "info-nce", "directions", "agreement"):
         term = Term("node_targets.descriptor", kind=kind, radius=RADIUS, far=FAR)

@@ -34,7 +34,7 @@ def run_of(problem, terms, predict=None, network=None, augment=None):
     step = make_step(predict, terms, optimizer, steps_per_epoch=order.steps, ema=0.9)
     store = jax.device_put(chunks[0])
     batch = take(store, np.array([0, -1, -1, -1], np.int32), order.budget)
-    state = initial_state(network.init(jax.random.key(0), batch.graph), optimizer)
+    state = initial_state(jax.jit(network.init)(jax.random.key(0), batch.graph), optimizer)
     jit = partial(jax.jit, compiler_options=AS_USERS)
     return order, store, state, jit(step), jit(make_epoch(step, order, SEED, augment))
 
@@ -77,6 +77,7 @@ def test_fused_steps_equal_single_steps_bit_by_bit(problem: Callable, kind: str)
     assert_same_bits(fused, alone)
 
 
+@pytest.mark.slow
 def test_fused_steps_equal_single_steps_for_classes(problem: Callable):
     p = problem()
     network = EGNN(

@@ -1,7 +1,6 @@
 """`read` and `write`: structures from and to files."""
 
 import gzip
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from geojax.datasets.formats import arrays, atoms, clouds, extxyz
 from geojax.datasets.formats.labels import ASE_KEYS, Record, Rules, Use, build, rules
 from geojax.datasets.formats.report import LabelReport, tally
 from geojax.datasets.packed import is_packed, open_packed
+from geojax.files import replacing, write_whole
 from geojax.graphs import Properties, Structure, is_per_node, leaves
 from geojax.registry import did_you_mean
 
@@ -208,16 +208,11 @@ def write(
         raise ValueError(
             f"each structure has one prediction; got {len(predictions)} for {len(structures)}"
         )
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(unfinished, "wt", encoding="utf-8") as stream:
-            for i, structure in enumerate(structures):
-                predicted = Properties() if predictions is None else predictions[i]
-                stream.write(extxyz.frame_text(structure, *_places(structure, predicted)))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with replacing(path) as unfinished, opened(unfinished, "wt", encoding="utf-8") as stream:
+        for i, structure in enumerate(structures):
+            predicted = Properties() if predictions is None else predictions[i]
+            stream.write(extxyz.frame_text(structure, *_places(structure, predicted)))
 
 
 def _write_cloud(
@@ -228,12 +223,7 @@ def _write_cloud(
             f"{path.suffix} holds one cloud and no predictions; got {len(structures)} structures"
             f"{' with predictions' if predictions is not None else ''}; write .xyz"
         )
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_bytes(clouds.cloud_bytes(structures[0], path.suffix.lower()))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole({path: clouds.cloud_bytes(structures[0], path.suffix.lower())})
 
 
 def append(path: str | Path, structure: Structure, predicted: Properties | None = None) -> None:

@@ -53,7 +53,7 @@ def total_energy(potential, neighbor, state):
     return kinetic(state) + potential.energy_fn(state.position, neighbor)
 
 
-@pytest.mark.parametrize("fractional", [False, True])
+@pytest.mark.parametrize("fractional", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_the_verlet_of_ase(fractional, x64):
     """A21. jax-md rounds timesteps to float32; this one has few digits."""
     dt = 1 / 16  # in Å (amu/eV)^½, the unit of time of ASE too
