@@ -1,4 +1,4 @@
-"""One command that makes every result anew, and the tables of README.md of them.
+"""One command that makes every result anew, and the tables of them.
 
 Studies come in the order of their time. What has a result is left alone unless it is asked for
 again; a training that was stopped goes on where it was, and one that is done is not repeated while
@@ -6,7 +6,7 @@ its folder is in runs/.
 
 run:     python experiments/all.py [--again] [--only NAME ...] [--list]
 time:    about two days on two CPU cores, by the times that the studies state
-expect:  README.md unchanged but for the noise of speed measurements
+expect:  the tables unchanged but for the noise of speed measurements
 """
 
 import argparse

@@ -4,7 +4,7 @@ from results import markdown, milli, result
 
 
 def products() -> str:
-    """How many times faster than peers products are, by degree, and the picture of it all."""
+    """How many times faster than peers products are, by degree."""
     found = result("products-speed") or {"ratios": {}, "devices": {}}
     rows, degrees = [], [*map(str, range(1, 9)), "10"]
     for device, targets in found["ratios"].items():
@@ -15,9 +15,7 @@ def products() -> str:
                 text = f"{PRODUCTS[target]}, {PROGRAMS[program]}"
                 rows.append([text, device, *cells, "".join(f"{goal:g}" for goal in goals)])
     heads = ["times faster than the best peer", "on", *(f"L = {l}" for l in degrees), "goal"]
-    table = markdown(heads, rows)
-    picture = "![Time of products by degree](experiments/results/products-speed.svg)"
-    return f"{table}\n\n{picture}" if table else ""
+    return markdown(heads, rows)
 
 
 PRODUCTS = {

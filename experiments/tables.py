@@ -1,8 +1,8 @@
-"""How the tables of README.md are made from the results, so that they cannot say anything else.
+"""How the tables of README.md and docs/results.md are made: of the results, and of nothing else.
 
-run:     python experiments/tables.py      (rewrites the tables in README.md)
+run:     python experiments/tables.py      (rewrites the tables in both pages)
 time:    a second
-expect:  README.md unchanged where no result has changed
+expect:  both unchanged where no result has changed
 """
 
 import re
@@ -13,7 +13,7 @@ from product_tables import harmonics, product_lines, products
 from results import markdown, milli, result
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGES = [HERE.parent / "README.md", HERE.parent / "docs" / "results.md"]
 
 
 def accuracy() -> str:
@@ -333,11 +333,13 @@ def render() -> dict[str, str]:
 
 
 def main() -> None:
-    text = README.read_text()
-    for name, table in render().items():
-        pattern = rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)"
-        text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
-    README.write_text(text)
+    made = render()
+    for page in PAGES:
+        text = page.read_text()
+        for name, table in made.items():
+            pattern = rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)"
+            text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
+        page.write_text(text)
     from lines import draw
 
     draw(HERE / "results" / "neighbors-speed.svg", neighbor_lines(), "ms", "atoms")

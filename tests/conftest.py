@@ -12,6 +12,7 @@ import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,18 @@ jax.config.update("jax_debug_nans", True)
 
 if os.environ.get("GEOJAX_TYPECHECK", "1") != "0":
     install_import_hook("geojax", "beartype.beartype")
+
+
+MAPS = Path("/proc/self/maps")
+CHECKED, MANY = 20, 20_000  # tests; maps, of which Linux allows a process 65,530
+FINISHED = count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """Let compiled programs go before a process has too many: each takes about ten maps."""
+    if next(FINISHED) % CHECKED == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

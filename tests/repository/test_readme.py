@@ -22,7 +22,7 @@ from geojax.datasets import DATASETS, from_files
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[dm]*/*/README.md"))
+PAGES = [p for g in ("*.md", "docs/*.md", "[dm]*/*/README.md") for p in sorted(ROOT.glob(g))]
 
 FENCE = re.compile(
     r"(?:^<!-- (?P<mark>slow|not run): (?P<reason>[^\n]+) -->\n)?"
@@ -115,11 +115,13 @@ def test_the_make_targets_exist():
 def test_the_tables_are_made_from_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
     made = importlib.import_module("tables").render()
-    shown = dict(TABLE.findall(README.read_text()))
-    assert shown, "README.md shows no table of results"
-    assert {name: text.strip() for name, text in shown.items()} == {
-        name: made[name].strip() for name in shown
-    }
+    shown = [
+        t
+        for page in (README, ROOT / "docs" / "results.md")
+        for t in TABLE.findall(page.read_text())
+    ]
+    assert sorted(name for name, _ in shown) == sorted(made)
+    assert {name: text.strip() for name, text in shown} == {n: t.strip() for n, t in made.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
