@@ -16,10 +16,9 @@ from rich.console import Console
 
 from geojax.assets import compile_cache
 from geojax.datasets import Dataset, fingerprint, reference_energies
-from geojax.datasets.packed import Chosen, Packed
 from geojax.elements import symbol
-from geojax.graphs import Properties, Sample, Structure, leaf, leaves, replace_leaves, sample
-from geojax.model import Card, Model, check_elements, references
+from geojax.graphs import Sample, Structure, leaf, leaves
+from geojax.model import Card, Model, check_elements
 from geojax.networks import fit_to_data, to_table
 from geojax.networks.network import input_shapes
 from geojax.outputs import Output
@@ -35,8 +34,8 @@ from geojax.training.plan import Compilations
 from geojax.training.prepare import prepare
 from geojax.training.processes import is_first, refuse_difference
 from geojax.training.resample import drawn
+from geojax.training.samples import make_samples, most_neighbors
 from geojax.training.settings import remember
-from geojax.training.spool import Spool
 from geojax.training.terms import (
     DESCRIPTORS,
     DEVIATIONS,
@@ -125,13 +124,9 @@ def train(
     )
     check_elements(card, data.valid)
     splits = {"train": data.train, "valid": data.valid}
-    slots = None if layout == "list" else _slots(splits, network)
+    slots = None if layout == "list" else most_neighbors(splits, network)
     whole = any(term.kind in DESCRIPTORS for term in terms)
-    members = _members(splits) if whole or getattr(network, "reads_members", False) else None
-    samples = {
-        split: _samples(split, structures, network, card, wanted, slots, members, folder)
-        for split, structures in splits.items()
-    }
+    samples = make_samples(splits, network, card, wanted, slots=slots, members=whole, folder=folder)
     _show_E0s(card, samples["train"], console)
     network = fit_to_data(network, samples["train"])
     if normalise:
@@ -262,69 +257,6 @@ def _show_E0s(card: Card, train: Sequence[Sample], console: Console) -> None:
         )
 
 
-def _samples(
-    split: str,
-    structures: Sequence[Structure],
-    network: Any,
-    card: Card,
-    wanted: set[str],
-    slots: int | None,
-    members: int | None,
-    folder: str | Path | None,
-) -> Sequence[Sample]:
-    """The samples of a split; what is wrong with a structure is said with its number and file.
-
-    Those of structures that stay in a file stay in a file, too.
-    """
-    kept = isinstance(structures, Packed | Chosen)
-    samples = Spool(_there(folder)) if kept else []
-    for number, structure in enumerate(structures):
-        try:
-            samples.append(_sample(structure, network, card, wanted, slots, members))
-        except ValueError as error:
-            origin = structure.info.get("origin")
-            place = f"{split} structure {number}" + (f" ({origin})" if origin else "")
-            raise ValueError(f"{place}: {error}") from error
-    return samples
-
-
-def _sample(
-    structure: Structure,
-    network: Any,
-    card: Card,
-    wanted: set[str],
-    slots: int | None,
-    members: int | None,
-) -> Sample:
-    """The graph and the labels that the loss asks for, relative to their references."""
-    own = leaves(references(card, structure))
-    labels = {
-        name: value - own[name] if name in own else value
-        for name, value in leaves(structure.properties).items()
-        if name in wanted
-    }
-    labels = replace_leaves(Properties(), labels)
-    nearest = getattr(network, "nearest", None)
-    return sample(
-        structure, network.cutoff, nearest=nearest, slots=slots, members=members, labels=labels
-    )
-
-
-def _members(splits: Mapping[str, Sequence[Structure]]) -> int:
-    """As many places as the largest structure has nodes."""
-    return max(len(structure) for structures in splits.values() for structure in structures)
-
-
-def _slots(splits: Mapping[str, Sequence[Structure]], network: Any) -> int:
-    """The most neighbours that any node has."""
-    most = 1
-    for structures in splits.values():
-        for structure in structures:
-            receivers = sample(structure, network.cutoff).graph.receivers
-            most = max(most, int(np.bincount(receivers, minlength=1).max()))
-    return most
-
-
 def _slotted(outputs: Sequence[Output], splits: Mapping[str, Sequence[Structure]]) -> list[Output]:
     """The outputs, with as many slots for Hessians as the largest structure has nodes."""
     largest = max(len(s) for structures in splits.values() for s in structures)
@@ -358,12 +290,6 @@ def _settings(network, card, terms, optimizer, options, layout) -> dict[str, Any
         "data": dict(card.data),
     }
     return json.loads(json.dumps(settings))
-
-
-def _there(folder: str | Path | None) -> Path:
-    place = Path(folder or tempfile.gettempdir()).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def _held(folder: Path) -> AbstractContextManager[None]:
