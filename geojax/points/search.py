@@ -1,11 +1,11 @@
 """Nearest points between two sets, on the device, and features carried from one set to the other.
 
 Every query is compared with every point, a chunk of queries at a time: chunk x point numbers are
-held for each cloud, and no tree is built. Distances are computed from differences, not from
-|x|^2 + |y|^2 - 2 x y, whose rounding would depend on where the cloud is. Where points have many
-coordinates, as features do, `nearest` lets that product find some more than are asked for, and the
-differences of these say which are nearest: one is missed only where SPARE others are as near up to
-the rounding of the product.
+held for each cloud. On a CPU, large clouds in space are searched in tiles instead, which finds the
+same. Distances are computed from differences, not from |x|^2 + |y|^2 - 2 x y, whose rounding would
+depend on where the cloud is. Where points have many coordinates, as features do, `nearest` lets
+that product find some more than are asked for, and the differences of these say which are nearest:
+one is missed only where SPARE others are as near up to the rounding of the product.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from geojax.arrays import safe_norm
+from geojax.points.tiles import MOST, nearest_in_tiles
 
 __all__ = [
     "Neighbors",
@@ -33,6 +34,7 @@ __all__ = [
 GROUP = 17  # coordinates at a time: two steps for the 33 of FPFH; fewer are slower on a CPU
 WIDE = 16  # more coordinates than these are many
 SPARE = 12  # so many candidates more than neighbours
+LARGE, FEW = 2048, 64  # points, slots: from how many and up to how many tiles are faster
 
 
 class Neighbors(NamedTuple):
@@ -136,28 +138,52 @@ def _search(
     mask = jnp.ones(points.shape[:-1], bool) if mask is None else mask
     query_mask = jnp.ones(queries.shape[:-1], bool) if query_mask is None else query_mask
 
+    options = {"k": k, "radius": radius, "exclude_self": exclude_self}
+    all_pairs = partial(_all_pairs, chunk=chunk, **options)
+
     def one_cloud(queries: Array, points: Array, mask: Array, query_mask: Array):
-        constants = jax.lax.stop_gradient((queries, points))
-        spare = SPARE if points.shape[1] > WIDE and np.isinf(radius) else 0
-        block, more = _block(points.shape[0], k + spare)
-        fixed = jnp.pad(constants[1], ((0, more), (0, 0))), jnp.pad(mask, (0, more))
-        found = partial(
-            _of_chunk,
-            fixed,
-            k=k,
-            spare=spare,
-            radius=radius,
-            exclude_self=exclude_self,
-            block=block,
-        )
-        rows = jnp.arange(queries.shape[0])
-        index, taken, count = in_chunks(found, constants[0], query_mask, rows, chunk=chunk)
+        given = *jax.lax.stop_gradient((queries, points)), mask, query_mask
+        if _is_large(queries, points, k):
+            tiles = partial(nearest_in_tiles, **options)
+            index, taken, count = jax.lax.platform_dependent(*given, cpu=tiles, default=all_pairs)
+        else:
+            index, taken, count = all_pairs(*given)
         vectors = gather(points, index) - queries[:, None]
         distance = safe_norm(jnp.where(taken[..., None], vectors, 0))
         return index, distance, taken, count
 
     search = jnp.vectorize(one_cloud, signature="(q,d),(p,d),(p),(q)->(q,k),(q,k),(q,k),(q)")
     return Neighbors(*search(queries, points, mask, query_mask))
+
+
+def _is_large(queries: Array, points: Array, k: int) -> bool:
+    """Whether sorting points saves more than it costs."""
+    sizes = queries.shape[0], points.shape[0]
+    known = all(isinstance(size, int) for size in sizes)  # no symbols
+    return (
+        known and min(sizes) >= LARGE and max(sizes) <= MOST and points.shape[1] <= 3 and k <= FEW
+    )
+
+
+def _all_pairs(
+    queries: Array,
+    points: Array,
+    mask: Array,
+    query_mask: Array,
+    *,
+    k: int,
+    radius: float,
+    exclude_self: bool,
+    chunk: int,
+) -> tuple[Array, Array, Array]:
+    """Rows of the nearest points, which slots are taken, and how many points are in reach."""
+    spare = SPARE if points.shape[1] > WIDE and np.isinf(radius) else 0
+    block, more = _block(points.shape[0], k + spare)
+    among = jnp.pad(points, ((0, more), (0, 0))), jnp.pad(mask, (0, more))
+    of_chunk = partial(
+        _of_chunk, among, k=k, spare=spare, radius=radius, exclude_self=exclude_self, block=block
+    )
+    return in_chunks(of_chunk, queries, query_mask, jnp.arange(queries.shape[0]), chunk=chunk)
 
 
 def _block(n_point: Any, k: int) -> tuple[int, int]:
@@ -182,7 +208,7 @@ def _of_chunk(
     exclude_self: bool,
     block: int,
 ) -> tuple[Array, Array, Array]:
-    """Rows of the nearest points, which slots are taken, and how many points are in reach."""
+    """As `_all_pairs`, for some of the queries."""
     points, mask = among
     square = (_by_products if spare else square_distances)(queries, points)
     reached = mask[None] & real[:, None] & (square <= radius**2)
