@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -29,6 +30,7 @@ __all__ = ["Certificate", "certified", "certify", "weights_hash"]
 
 GIVEN = 4  # of the given structures, so many are measured
 DTYPES = ("float64", "float32")
+WIDTH = 110  # of the table, as text
 PACKAGES = ("geojax", "jax", "jaxlib", "flax", "e3nn-jax", "numpy")
 
 
@@ -65,6 +67,11 @@ class Certificate:
     def failed(self) -> tuple[str, ...]:
         """The names of the checks that did not pass, each once."""
         return tuple(dict.fromkeys(m.name for m in self.measurements if not m.passed))
+
+    def __str__(self) -> str:
+        with (console := Console(width=WIDTH)).capture() as text:
+            console.print(self.table())
+        return text.get()
 
     def record(self) -> dict[str, Any]:
         """For JSON and the model's card; what is not finite becomes the largest float."""

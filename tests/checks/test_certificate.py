@@ -70,6 +70,12 @@ def printed(certificate) -> str:
     return console.export_text()
 
 
+def test_it_prints_as_its_table(certificate):
+    text = str(certificate)
+    assert "good" in text and "\x1b" not in text and max(map(len, text.splitlines())) <= 110
+    assert all(name in text for name in CHECKS)
+
+
 def test_the_table_has_a_line_for_each_check(certificate):
     text = printed(certificate)
     assert "good" in text and "passed" in text and "FAILED" not in text

