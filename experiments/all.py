@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 # The result that each command writes.
 STUDIES: dict[str, list[str]] = {
     "startup-time": ["startup-time.py"],
+    "fine-tuning": ["fine-tuning.py"],
     "neighbors-speed": ["neighbors-speed.py"],
     "nequip-ethanol": ["nequip-ethanol.toml"],
     "egnn-speed": ["egnn-speed.py"],

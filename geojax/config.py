@@ -6,7 +6,8 @@ name = "…", description = "…"          (of the model; the name is the file's
 [[outputs]]  name = "targets.mu", …        (an energy by default)
 [loss]       energy = 1.0, forces = {weight = 10.0, kind = "huber"}
 [optimizer]  learning_rate = 0.01, …
-[train]      epochs = 100, …; E0s, layout and normalise too
+[train]      epochs = 100, …; E0s, layout and normalise too; start = "nequip-ethanol": in place
+             of a network, a model to begin with, by its name or folder
 """
 
 import json
@@ -29,6 +30,7 @@ from geojax.outputs import Output
 from geojax.registry import did_you_mean
 from geojax.training import Optimizer, Options, terms_from_table, train
 from geojax.training.processes import is_first
+from geojax.zoo import load as load_model
 
 __all__ = ["Experiment", "evaluate", "read", "run", "run_ensemble"]
 
@@ -38,7 +40,10 @@ OF_TRAIN = ("E0s", "layout", "normalise")  # arguments of `train` that are not i
 
 @dataclass(frozen=True)
 class Experiment:
-    """A study, checked: every key is known and every value has been turned into its type."""
+    """A study, checked: every key is known and every value has been turned into its type.
+
+    `network` is a model where training starts with one.
+    """
 
     name: str
     data: Mapping[str, Any]
@@ -61,6 +66,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         FileNotFoundError: no such file.
         ValueError: not TOML, an override without "=", or a value of another kind than the field.
         KeyError: an unknown table or key; the nearest known one is named.
+        OSError: the model to start with cannot be read.
     """
     path = Path(path)
     try:
@@ -76,10 +82,16 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 def from_tables(table: Mapping[str, Any]) -> Experiment:
     """The experiment that the tables of a TOML file describe; raises as `read`."""
     _known(table, TABLES, "an experiment")
-    for name in ("data", "network"):
+    options = dict(table.get("train", {}))
+    start = options.pop("start", None)
+    for name in ("data", "network") if start is None else ("data",):
         if name not in table:
             raise ValueError(f"an experiment has a table [{name}]; got {sorted(table)}")
-    options = dict(table.get("train", {}))
+    if start is not None and "network" in table:
+        raise ValueError(
+            f"a model to start with has its network; got start = {start!r} and a table [network]; "
+            "leave one of them out"
+        )
     more = {key: options.pop(key) for key in OF_TRAIN if key in options}
     for key, default in {"name": "", "description": "", "data": {}, "loss": {}}.items():
         _same_kind(key, table.get(key, default), default)
@@ -91,13 +103,23 @@ def from_tables(table: Mapping[str, Any]) -> Experiment:
         name=table["name"],
         description=table.get("description", ""),
         data=table["data"],
-        network=from_table(table["network"]),
+        network=from_table(table["network"]) if start is None else _model(start),
         outputs=None if outputs is None else tuple(_build(Output, o, "outputs") for o in outputs),
         loss=loss,
         optimizer=_build(Optimizer, table.get("optimizer", {}), "optimizer"),
         options=_build(Options, options, "train", extra=OF_TRAIN),
         **more,
     )
+
+
+def _model(name: str) -> Model:
+    found = load_model(name)
+    if not isinstance(found, Model):
+        raise ValueError(
+            f"training starts with one model and its weights; {name!r} is of another kind "
+            f"({type(found).__name__}); give the folder of a model, or of a member of an ensemble"
+        )
+    return found
 
 
 def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:

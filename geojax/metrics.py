@@ -111,15 +111,15 @@ def summary(sums: Mapping[str, Any]) -> dict[str, float]:
         (absolute, square, right, count), classes = np.split(np.asarray(value, np.float64), [4])
         if count == 0:
             continue
-        if right or not (absolute or square):
-            found[f"{name}.accuracy"] = float(right / count)
-        if len(classes) and name.startswith("node_targets."):
+        if not len(classes):
+            found[f"{name}.mae"] = float(absolute / count)
+            found[f"{name}.rmse"] = float(np.sqrt(square / count))
+            continue
+        found[f"{name}.accuracy"] = float(right / count)
+        if name.startswith("node_targets."):
             both, said, there = classes.reshape(3, -1)
             either = said + there - both
             found[f"{name}.miou"] = float((both / np.maximum(either, 1))[either > 0].mean())
-        if absolute or square:
-            found[f"{name}.mae"] = float(absolute / count)
-            found[f"{name}.rmse"] = float(np.sqrt(square / count))
     return found
 
 

@@ -1,9 +1,11 @@
 """`Model`: a network, its parameters and its card. No verbs: they live in the engines."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +13,7 @@ from geojax.elements import atomic_number, symbol
 from geojax.graphs import Properties, Structure, replace_leaves
 from geojax.outputs import Output
 
-__all__ = ["Card", "Model", "check_elements", "references"]
+__all__ = ["Card", "Model", "check_elements", "references", "weights_hash"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ class Model:
     def replace_card(self, **changes: Any) -> "Model":
         """The same model with some entries of its card changed."""
         return replace(self, card=replace(self.card, **changes))
+
+
+def weights_hash(params: Any) -> str:
+    """sha256 [hex] of the parameters: names, dtypes, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    rows = jax.tree_util.tree_leaves_with_path(params)
+    for name, value in sorted((jax.tree_util.keystr(path), np.asarray(v)) for path, v in rows):
+        digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def check_elements(card: Card, structures: Sequence[Structure]) -> None:

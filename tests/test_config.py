@@ -1,13 +1,15 @@
 """Experiments from TOML: overrides, types, and everything unknown refused with a suggestion."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from geojax import config
+from geojax.model import Model
 from geojax.networks.egnn import EGNN
 from geojax.outputs import Output
-from geojax.training import Optimizer
+from geojax.training import Optimizer, Options
 
 STUDY = """
 [data]
@@ -53,6 +55,18 @@ def test_overrides_go_before_the_file(study: Path):
     assert found.optimizer == Optimizer("amsgrad", 0.01)
     assert found.network.axes == ("normals",)
     assert found.name == "x"
+
+
+START = '[data]\nname = "ethanol"\n[train]\nstart = "nequip-ethanol"\nE0s = "kept"\n'
+
+
+def test_a_study_starts_with_a_model_in_place_of_a_network():
+    found = config.from_tables({"name": "more"} | tomllib.loads(START))
+    assert isinstance(found.network, Model) and found.network.card.elements == (1, 6, 8)
+    assert found.E0s == "kept" and found.options == Options()
+    both = tomllib.loads(START + '[network]\nname = "egnn"')
+    with pytest.raises(ValueError, match="start = 'nequip-ethanol' and a table .network.; leave"):
+        config.from_tables({"name": "more"} | both)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,17 @@ def structures():
     return made
 
 
+def test_what_is_right_has_no_error_and_classes_that_are_wrong_have_none_right():
+    known = structures()
+    wrong = lambda s: np.eye(2)[1 - int(s.properties.targets["kind"])]
+    guesses = [s.properties._replace(targets={"kind": wrong(s)}) for s in known]
+    found = compare(guesses, known)
+    right = {
+        f"{n}.{m}": 0.0 for n in ("energy", "energy_per_atom", "forces") for m in ("mae", "rmse")
+    }
+    assert found == right | {"targets.kind.accuracy": 0.0}
+
+
 def test_device_and_host_agree_with_each_other_and_by_hand():
     known = structures()
     batch = jax.tree.map(jnp.asarray, pad([sample(s, 9.0) for s in known], Budget(12, 32, 4)))

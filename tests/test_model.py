@@ -1,10 +1,12 @@
 """Cards refuse elements they do not know, and say what is added on the host."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from geojax.graphs import Structure
-from geojax.model import Card, check_elements, references
+from geojax.model import Card, check_elements, references, weights_hash
 from geojax.outputs import Output
 
 WATER = Structure(np.eye(3), np.array([8, 1, 1]), inputs={"base": np.arange(9.0).reshape(3, 3)})
@@ -43,3 +45,21 @@ def test_outputs_are_counted_from_their_input(origin):
     np.testing.assert_array_equal(
         found, np.eye(3) if origin == "positions" else WATER.inputs["base"]
     )
+
+
+def test_the_hash_is_of_names_dtypes_shapes_and_bytes():
+    value = np.array([1.0, 2.0], np.float32)
+    text = b"['b'] <f4 (2,) " + value.tobytes()
+    assert weights_hash({"b": value}) == hashlib.sha256(text).hexdigest()
+    changed = [
+        {"c": value},
+        {"b": value[::-1]},
+        {"b": value.astype(np.float64)},
+        {"b": value[None]},
+    ]
+    assert len({weights_hash(p) for p in [{"b": value}, *changed]}) == 5
+
+
+def test_the_hash_forgets_the_order_of_entry_and_of_memory():
+    a, b = np.arange(6.0).reshape(2, 3), np.ones(2)
+    assert weights_hash({"a": a, "b": b}) == weights_hash({"b": b, "a": np.asfortranarray(a)})

@@ -1,6 +1,6 @@
 """Whether to trust a model, and the installation: symmetry, physics, certificate, doctor."""
 
-from geojax.checks.certificate import Certificate, certified, certify, weights_hash
+from geojax.checks.certificate import Certificate, certified, certify
 from geojax.checks.context import CHECKS, Context, Measurement
 
 __all__ = [
@@ -10,5 +10,4 @@ __all__ = [
     "Measurement",
     "certified",
     "certify",
-    "weights_hash",
 ]

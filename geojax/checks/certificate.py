@@ -5,7 +5,6 @@ function in `symmetry`, `layout` or `physics`. The seed is fixed: the same comma
 figures.
 """
 
-import hashlib
 import platform
 import sys
 import time
@@ -24,9 +23,9 @@ from rich.table import Table
 from geojax.checks import layout, physics, symmetry  # noqa: F401  (they fill CHECKS)
 from geojax.checks.context import CHECKS, Measurement, make_context
 from geojax.graphs import Structure
-from geojax.model import Model, check_elements
+from geojax.model import Model, check_elements, weights_hash
 
-__all__ = ["Certificate", "certified", "certify", "weights_hash"]
+__all__ = ["Certificate", "certified", "certify"]
 
 GIVEN = 4  # of the given structures, so many are measured
 DTYPES = ("float64", "float32")
@@ -179,16 +178,6 @@ def certify(
 def certified(model: Model, structures: Sequence[Structure] | None = None) -> Model:
     """The model with its certificate, passed or not, in its card."""
     return model.replace_card(certificate=certify(model, structures).record())
-
-
-def weights_hash(params: Any) -> str:
-    """sha256 [hex] of the parameters: names, dtypes, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    rows = jax.tree_util.tree_leaves_with_path(params)
-    for name, value in sorted((jax.tree_util.keystr(path), np.asarray(v)) for path, v in rows):
-        digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
 
 
 def _some(structures: Sequence[Structure]) -> list[Structure]:

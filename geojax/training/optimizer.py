@@ -1,8 +1,12 @@
 """The optimizer and its schedule, from a small table; everything is optax underneath."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
+import jax
 import optax
 
 from geojax.registry import Registry
@@ -45,6 +49,8 @@ class Optimizer:
         plateau: after so many validations without improvement the rate is multiplied by
             `plateau_factor`; None: never.
         plateau_factor: see `plateau`.
+        freeze: parameters that stay as they are, by their names in a model's weights, where *
+            stands for anything: "params/embedding/*".
     """
 
     name: str = "adam"
@@ -58,6 +64,7 @@ class Optimizer:
     b2: float = 0.999
     plateau: int | None = None
     plateau_factor: float = 0.8
+    freeze: Sequence[str] = ()
 
 
 def build(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -65,6 +72,7 @@ def build(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
 
     Raises:
         KeyError: an unknown name.
+        ValueError: on its first use, if no parameter has a name of `freeze`.
     """
     decay = SCHEDULES[optimizer.schedule](optimizer, steps)
     if optimizer.warmup:
@@ -76,10 +84,25 @@ def build(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
     if optimizer.weight_decay:
         parts.append(optax.add_decayed_weights(optimizer.weight_decay, mask=_matrices))
     parts.append(optax.scale_by_schedule(lambda step: -optimizer.learning_rate * decay(step)))
+    if optimizer.freeze:  # clipping does not see their gradients, and decay does not move them
+        still = optax.masked(optax.set_to_zero(), partial(_matching, optimizer.freeze))
+        parts = [still, *parts, still]
     return optax.chain(*parts)
 
 
 def _matrices(params: Any) -> Any:
-    import jax
-
     return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def _matching(patterns: Sequence[str], params: Any) -> Any:
+    """True for the parameters that a pattern names."""
+    rows, structure = jax.tree_util.tree_flatten_with_path(params)
+    names = ["/".join(str(getattr(key, "key", key)) for key in path) for path, _ in rows]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"freeze names parameters of the network; none is {pattern!r}; there are: "
+                f"{', '.join(names)}"
+            )
+    chosen = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+    return jax.tree.unflatten(structure, chosen)

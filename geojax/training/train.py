@@ -18,7 +18,7 @@ from geojax.assets import compile_cache
 from geojax.datasets import Dataset, fingerprint, reference_energies
 from geojax.elements import symbol
 from geojax.graphs import Sample, Structure, leaf, leaves
-from geojax.model import Card, Model, check_elements
+from geojax.model import Card, Model, check_elements, weights_hash
 from geojax.networks import fit_to_data, to_table
 from geojax.networks.network import input_shapes
 from geojax.outputs import Output
@@ -36,6 +36,7 @@ from geojax.training.processes import is_first, refuse_difference
 from geojax.training.resample import drawn
 from geojax.training.samples import make_samples, most_neighbors
 from geojax.training.settings import remember
+from geojax.training.start import outputs_of, shifted_E0s
 from geojax.training.terms import (
     DESCRIPTORS,
     DEVIATIONS,
@@ -76,13 +77,16 @@ def train(
     """A trained model; the test set is not touched.
 
     Args:
-        network: fields that wait for the data are filled in (`networks.fit_to_data`).
+        network: fields that wait for the data are filled in (`networks.fit_to_data`). Or a model:
+            training begins with its parameters and keeps its outputs and their scales.
         data: `train` and `valid` structures, and a card.
         epochs, batch_size, learning_rate: in place of those in `options` and `optimizer`.
         loss: as `losses.terms_from_table`; the labelled energy, forces and stress by default.
         outputs: what the network's output means; an energy by default.
         E0s: "isolated", "average", "ridge", an explicit table (see `reference_energies`), or
-            "auto": isolated where the data bring them, otherwise average.
+            "auto": isolated where the data bring them, otherwise average. Where training begins
+            with a model also "kept", its own, or "shifted" (see `start.shifted_E0s`), which is
+            "auto" then where the data bring none.
         normalise: set scale and shift of outputs that have none from the training labels, and
             atomrefs of summed targets.
         layout: of the edges, "list" or "table" (see `graphs.messages`).
@@ -95,7 +99,8 @@ def train(
         KeyError: another layout.
         ValueError: the loss needs labels that no training structure has; a structure is unsound or
             has an element that no training structure has; the folder holds a run with other
-            settings, or one that is going on; and whatever `prepare` and `fit` refuse.
+            settings, or one that is going on; a model has other outputs, or was not trained on an
+            element; and whatever `prepare` and `fit` refuse.
         OSError: the folder cannot be written.
     """
     if layout not in LAYOUTS:
@@ -104,6 +109,10 @@ def train(
     console = console or Console(stderr=True)
     options = _changed(options or Options(), epochs=epochs, batch_size=batch_size)
     optimizer = _changed(optimizer or Optimizer(), learning_rate=learning_rate)
+    start = network if isinstance(network, Model) else None
+    if start is not None:
+        network, outputs = start.network, outputs_of(start, outputs)
+        check_elements(start.card, data.train)
     outputs = tuple(outputs or (Output(),))
     terms = terms_from_table(loss or _default_loss(data.train, outputs))
     _check_labels(terms, data, outputs)
@@ -115,7 +124,7 @@ def train(
         name=name or data.name,
         licence=str(data.card.get("licence", "")),
         outputs=outputs,
-        E0s=_E0s(E0s, data, outputs),
+        E0s=_E0s(E0s, data, outputs, start),
         elements=tuple(sorted({int(z) for s in data.train for z in np.unique(s.species)})),
         forces=forces,
         stress=stress,
@@ -132,6 +141,8 @@ def train(
     if normalise:
         card = replace(card, outputs=normalised(card.outputs, terms, samples["train"]))
     settings = _settings(network, card, terms, optimizer, options, layout) | {"resample": resample}
+    if start is not None:
+        settings |= {"start": {"model": start.card.name, "weights": weights_hash(start.params)}}
     samples["train"] = drawn(samples["train"], resample)
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -145,7 +156,7 @@ def train(
         spread = any(term.kind in DEVIATIONS and term.property in DERIVED for term in terms)
         predict = predict_fn(network, outputs, forces=forces, stress=stress, deviations=spread)
         run = prepare(
-            network.init,
+            network.init if start is None else lambda key, graph: start.params,
             predict,
             samples["train"],
             samples["valid"],
@@ -228,11 +239,16 @@ def _check_labels(terms: Sequence[Term], data: Dataset, outputs: Sequence[Output
                 )
 
 
-def _E0s(how: Any, data: Dataset, outputs: Sequence[Output]) -> dict[int, float]:
+def _E0s(
+    how: Any, data: Dataset, outputs: Sequence[Output], start: Model | None
+) -> dict[int, float]:
     if not any(output.name == "energy" for output in outputs):
         return {}
     if how == "auto":
-        how = "isolated" if data.card.get("E0s") else "average"
+        other = "average" if start is None else "shifted"
+        how = "isolated" if data.card.get("E0s") else other
+    if start is not None and how in ("kept", "shifted"):
+        return dict(start.card.E0s) if how == "kept" else shifted_E0s(start, data.train)
     return reference_energies(data, how)
 
 

@@ -1,4 +1,3 @@
-import hashlib
 import io
 import json
 import math
@@ -11,9 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from geojax.checks import CHECKS, certified, certify, weights_hash
+from geojax.checks import CHECKS, certified, certify
 from geojax.checks import certificate as certificate_module
 from geojax.graphs import Structure
+from geojax.model import weights_hash
 from tests.checks.potentials import Rule, model
 
 
@@ -146,21 +146,3 @@ def test_the_card_holds_the_certificate_passed_or_not(monkeypatch, bias):
     assert card.certificate["passed"] == (bias == 0)
     assert card.certificate["weights"] == weights_hash(bare.params)
     assert not bare.card.certificate
-
-
-def test_the_hash_is_of_names_dtypes_shapes_and_bytes():
-    value = np.array([1.0, 2.0], np.float32)
-    text = b"['b'] <f4 (2,) " + value.tobytes()
-    assert weights_hash({"b": value}) == hashlib.sha256(text).hexdigest()
-    changed = [
-        {"c": value},
-        {"b": value[::-1]},
-        {"b": value.astype(np.float64)},
-        {"b": value[None]},
-    ]
-    assert len({weights_hash(p) for p in [{"b": value}, *changed]}) == 5
-
-
-def test_the_hash_forgets_the_order_of_entry_and_of_memory():
-    a, b = np.arange(6.0).reshape(2, 3), np.ones(2)
-    assert weights_hash({"a": a, "b": b}) == weights_hash({"b": b, "a": np.asfortranarray(a)})

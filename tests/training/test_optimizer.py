@@ -45,6 +45,17 @@ def test_decay_is_decoupled_and_spares_vectors():
     np.testing.assert_allclose(decayed["b"], plain["b"])
 
 
+def test_frozen_parameters_stay_and_do_not_count():
+    """Neither decay nor momentum moves them; the others are clipped without their gradients."""
+    settings = {"name": "sgd", "learning_rate": 1.0, "weight_decay": 0.5, "clip": 0.1}
+    moved = steps(build(Optimizer(**settings, freeze=("w*",)), 10), 2)
+    np.testing.assert_array_equal(moved["w"], PARAMS["w"])
+    once = steps(build(Optimizer("sgd", 1.0, clip=0.1, freeze=["w"]), 10), 1)
+    np.testing.assert_allclose(np.linalg.norm(once["b"] - PARAMS["b"]), 0.1, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"none is 'v/\*'; there are: b, w"):
+        steps(build(Optimizer(freeze=("v/*",)), 10))
+
+
 def test_clipping_is_by_the_global_norm():
     moved = steps(build(Optimizer("sgd", 1.0, clip=0.1), 10), 1)
     norm = optax.tree.norm(jax.tree.map(lambda a, b: a - b, PARAMS, moved))
