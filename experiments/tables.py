@@ -203,6 +203,22 @@ MOLECULAR = {
 }
 
 
+def fine_tuning() -> str:
+    """Errors with few frames, from scratch and from a model of other data."""
+    rows = [
+        [
+            molecule,
+            frames,
+            way,
+            *(f"{1e3 * errors[key]:.3g}" for key in ("energy.mae", "forces.mae")),
+        ]
+        for molecule, sizes in (result("fine-tuning") or {"molecules": {}})["molecules"].items()
+        for frames, ways in sizes.items()
+        for way, errors in ways.items()
+    ]
+    return markdown(["molecule", "frames", "NequIP", "MAE, meV", "MAE, meV/Å"], rows)
+
+
 def training() -> str:
     """Force training against other packages, in the same run."""
     found = result("train-speed") or {"structures_per_second": {}, "ratios": {}}
@@ -321,6 +337,7 @@ def render() -> dict[str, str]:
         "rotations": rotations(),
         "segmentation": segmentation(),
         "learning": learning(),
+        "fine-tuning": fine_tuning(),
         "training": training(),
         "inference": inference(),
         "speed": speed(),
