@@ -39,9 +39,17 @@ def remember(folder: Path, settings: dict[str, Any]) -> None:
             "choose another folder"
         ) from error
     new = strip(settings)
-    changed = [key for key in new if new[key] != old.get(key)]
+    changed = [key for key in new if not _same(new[key], old.get(key))]
     if changed:
         raise ValueError(
             f"a run folder holds one run; {folder} was started with other settings for "
             f"{', '.join(changed)}; choose another folder, or delete this one to start again"
         )
+
+
+def _same(new: Any, old: Any) -> bool:
+    """Equal, but for settings that one of the two does not know and the other leaves empty."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        known = all(_same(new[key], old[key]) for key in new.keys() & old.keys())
+        return known and not any(new.get(key) or old.get(key) for key in new.keys() ^ old.keys())
+    return new == old

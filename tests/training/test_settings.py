@@ -15,6 +15,21 @@ def test_the_same_settings_go_on_and_how_often_is_free(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
 
 
+def test_a_setting_that_an_earlier_version_did_not_know_is_the_same_where_it_is_empty(tmp_path):
+    remember(tmp_path, SETTINGS)
+    network = SETTINGS["network"]
+    for empty in ([], None, 0, False):
+        remember(tmp_path, SETTINGS | {"network": network | {"freeze": empty}})
+    with pytest.raises(ValueError, match="other settings for network"):
+        remember(tmp_path, SETTINGS | {"network": network | {"freeze": ["w"]}})
+
+
+def test_nothing_and_zero_differ(tmp_path):
+    remember(tmp_path, SETTINGS | {"network": {"clip": 0.0}})
+    with pytest.raises(ValueError, match="other settings for network"):
+        remember(tmp_path, SETTINGS | {"network": {"clip": None}})
+
+
 def test_other_settings_are_named(tmp_path):
     remember(tmp_path, SETTINGS)
     with pytest.raises(ValueError, match="was started with other settings for network; choose"):
