@@ -3,7 +3,7 @@
 The bundled nequip-ethanol (PBE/def2-SVP, 300 to 600 K) and few labelled frames: of ethanol from
 another program (rMD17, 500 K), and of another molecule, acetylacetone (PBE-D3/def2-SVP, 300 K). Its
 network as it starts, and with the parameters of the model: the same frames, steps and batches, and
-half of the learning rate. "0" is the model as it is, with E0s shifted to 50 frames.
+a tenth of the learning rate. "0" is the model as it is, with E0s shifted to 50 frames.
 
 run:     python experiments/fine-tuning.py [--sizes 10 50] [--steps 3000]
 time:    ten minutes on one CPU core
@@ -25,7 +25,7 @@ from geojax.datasets import Dataset
 from geojax.training.start import shifted_E0s
 
 MODEL, BATCH = "nequip-ethanol", 5
-RATES = {"from scratch": 1e-2, "from the model": 5e-3}
+RATES = {"from scratch": 1e-2, "from the model": 1e-3}
 DATA = {"ethanol": ("rmd17-ethanol", {"n_test": 500}), "acetylacetone": ("acac", {})}
 KEPT = ("energy.mae", "forces.mae")
 

@@ -265,7 +265,7 @@ def _rows(spec: Product, target: str, given: Mapping[str, Array]) -> Array:
 
     terms = (factors, table.first, table.second)
     pieces = tuple(jnp.asarray(t).reshape(len(t) // TERMS, TERMS, *t.shape[1:]) for t in terms)
-    start = jnp.zeros((len(a), len(table.first[0]), a.shape[-1]), a.dtype)
+    start = jnp.zeros((a.shape[0], len(table.first[0]), a.shape[-1]), a.dtype)
     return jax.lax.scan(add, start, pieces)[0]
 
 

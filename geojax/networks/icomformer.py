@@ -49,9 +49,9 @@ class LatticeAttention(nn.Module):
     def __call__(
         self,
         e: Float[Array, "*row channel"],
-        lengths: Float[Array, "*#row 3 channel"],
+        lengths: Float[Array, "... 3 channel"],
         angles: Float[Array, "*row 3 channel"],
-        crystal: Float[Array, "*#row 1 1"],
+        crystal: Float[Array, "... 1 1"],
     ) -> Float[Array, "*row channel"]:
         """The new features of the rows.
 

@@ -169,8 +169,11 @@ def acoustic_rows(
     partner, real = slot_nodes(graph, rows.shape[1])
     index, n_graph = graph_of_nodes(graph), graph.n_node.shape[0]
     count = jnp.maximum(graph.n_node, 1).astype(rows.dtype)[index][:, None, None]
-    mean = rows.sum(1) / count
-    total = jnp.zeros((n_graph, 3, 3), rows.dtype).at[index].add(mean)[index] / count
+    # Divisions are before the sums, which are scatters and not fused: so each mean is one number,
+    # wherever it is read below.
+    place = jnp.broadcast_to(jnp.arange(rows.shape[0])[:, None], rows.shape[:2])
+    mean = jnp.zeros_like(rows[:, 0]).at[place].add(rows / count[:, None])
+    total = jnp.zeros((n_graph, 3, 3), rows.dtype).at[index].add(mean / count)[index]
     total = (total + jnp.swapaxes(total, -1, -2)) / 2
     both = mean[:, None] + jnp.swapaxes(mean[partner], -1, -2)
     return jnp.where(real[..., None, None], (rows - both) + total[:, None], 0)

@@ -50,7 +50,7 @@ def _times(n: Float[Array, "#graph row 3"], cell: Float[Array, "graph 3 3"]) -> 
     return jnp.sum(n[..., None] * cell[:, None], -2)
 
 
-def _dot(a: Float[Array, "*#n 3"], b: Float[Array, "*#n 3"]) -> Float[Array, "..."]:
+def _dot(a: Float[Array, "... 3"], b: Float[Array, "... 3"]) -> Float[Array, "..."]:
     return jnp.sum(a * b, -1)
 
 
