@@ -7,7 +7,7 @@ a tenth of the learning rate. "0" is the model as it is, with E0s shifted to 50 
 
 run:     python experiments/fine-tuning.py [--sizes 10 50] [--steps 3000]
 time:    ten minutes on one CPU core
-expect:  several times smaller errors for ethanol; for another molecule not much
+expect:  several times smaller errors than from scratch for ethanol; for another molecule hardly
 reached: results/fine-tuning.json
 """
 
