@@ -13,7 +13,7 @@ from geojax.elements import atomic_number, symbol
 from geojax.graphs import Properties, Structure, replace_leaves
 from geojax.outputs import Output
 
-__all__ = ["Card", "Model", "check_elements", "references", "weights_hash"]
+__all__ = ["Card", "Model", "check_elements", "named", "references", "weights_hash"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ class Model:
     def replace_card(self, **changes: Any) -> "Model":
         """The same model with some entries of its card changed."""
         return replace(self, card=replace(self.card, **changes))
+
+
+def named(params: Any) -> list[tuple[str, Any]]:
+    """Parameters by path, "params/layer_0/kernel", in the order of the tree's leaves."""
+    join = lambda path: "/".join(str(getattr(key, "key", key)) for key in path)
+    return [(join(path), value) for path, value in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def weights_hash(params: Any) -> str:

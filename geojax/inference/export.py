@@ -29,7 +29,7 @@ from geojax.inference.artifact import card_of, read_parts, reproduce
 from geojax.inference.engine import engine_of, function_of, without_hessian
 from geojax.inference.ensemble import Ensemble, over_members, unstacked
 from geojax.inference.predictor import Predictor
-from geojax.model import Model
+from geojax.model import Model, named
 
 __all__ = ["FORMAT", "export", "flat_params", "plain_graph", "real_graph", "refresh"]
 
@@ -133,10 +133,8 @@ def programs_of(model: Model | Ensemble) -> dict[str, dict[str, bool]]:
 
 
 def flat_params(params: Any, dtype: str) -> dict[str, np.ndarray]:
-    """Parameters by path, "params/layer_0/kernel"."""
-    rows = jax.tree_util.tree_leaves_with_path(params)
-    join = lambda path: "/".join(str(getattr(key, "key", key)) for key in path)
-    return {join(path): np.ascontiguousarray(np.asarray(value, dtype)) for path, value in rows}
+    """Arrays of one dtype by the names of `model.named`."""
+    return {name: np.ascontiguousarray(np.asarray(x, dtype)) for name, x in named(params)}
 
 
 def nested_params(flat: dict[str, Any]) -> dict[str, Any]:

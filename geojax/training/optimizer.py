@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import optax
 
+from geojax.model import named
 from geojax.registry import Registry
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "build"]
@@ -96,8 +97,7 @@ def _matrices(params: Any) -> Any:
 
 def _matching(patterns: Sequence[str], params: Any) -> Any:
     """True for the parameters that a pattern names."""
-    rows, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = ["/".join(str(getattr(key, "key", key)) for key in path) for path, _ in rows]
+    names = [name for name, _ in named(params)]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(
@@ -105,4 +105,4 @@ def _matching(patterns: Sequence[str], params: Any) -> Any:
                 f"{', '.join(names)}"
             )
     chosen = [any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
-    return jax.tree.unflatten(structure, chosen)
+    return jax.tree.unflatten(jax.tree.structure(params), chosen)
