@@ -88,9 +88,9 @@ def convert(
 ):
     """Write structures of any files to one packed file, of which training reads a part at a time.
 
-    One file of the sources is in memory at a time.
+    Databases and extended xyz are read as they are written: they may be larger than memory.
     """
-    from geojax.datasets import read
+    from geojax.datasets import iread
     from geojax.datasets.packed import pack
 
     options: dict[str, Any] = {
@@ -98,7 +98,7 @@ def convert(
         "units": named(units),
         "inputs": named(inputs),
     }
-    found = (s for source in sources for s in read(source, **options).structures)
+    found = (s for source in sources for s in iread(source, **options))
     count = pack(output, found)
     say(f"{count} structures written to {output}, {output.stat().st_size / 1e6:.1f} MB")
 

@@ -30,7 +30,7 @@ from geojax.datasets.e0s import (
 )
 from geojax.datasets.ethanol import ethanol
 from geojax.datasets.flla import flla
-from geojax.datasets.formats import LabelReport, Reading, from_ase, read, to_ase, write
+from geojax.datasets.formats import LabelReport, Reading, from_ase, iread, read, to_ase, write
 from geojax.datasets.furniture import furniture
 from geojax.datasets.hessians import hessians
 from geojax.datasets.mlearn import mlearn
@@ -83,6 +83,7 @@ __all__ = [
     "parts_of",
     "perov5",
     "qm9",
+    "iread",
     "read",
     "reference_energies",
     "registration_pair",

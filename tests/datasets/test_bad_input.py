@@ -229,6 +229,9 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "garbage named database": (
         "a.db", lambda path: path.write_bytes(bytes(range(256))),
         "this is no ASE database; .*; it is damaged or of another format"),
+    "garbage named database on LMDB": (
+        "a.aselmdb", lambda path: path.write_bytes(bytes(range(256))),
+        "this is no ASE database; .*; it is damaged or of another format"),
     "unknown kind of file": (
         "a.xzy", lambda path: path.write_text(FRAME),
         "told by the end of its name; did you mean '.xyz'"),

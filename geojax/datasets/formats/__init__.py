@@ -1,7 +1,7 @@
 """The only file input and output of structures, and the border to ASE."""
 
 from geojax.datasets.formats.atoms import from_ase, to_ase
-from geojax.datasets.formats.files import Reading, append, read, write
+from geojax.datasets.formats.files import Reading, append, iread, read, write
 from geojax.datasets.formats.report import LabelReport
 
-__all__ = ["LabelReport", "Reading", "append", "from_ase", "read", "to_ase", "write"]
+__all__ = ["LabelReport", "Reading", "append", "from_ase", "iread", "read", "to_ase", "write"]

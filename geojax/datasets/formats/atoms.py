@@ -4,6 +4,7 @@ import gzip
 import shutil
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,13 +125,15 @@ def label_keys(names: Any, prefix: str) -> dict[str, str]:
 
 
 def database_records(path: Path) -> Iterator[Record]:
-    """The rows of an ASE database, `.db` or `.db.gz`, with calculator results and `row.data`.
+    """The rows of an ASE database, with calculator results and `row.data`.
+
+    Args:
+        path: `.db` or `.db.gz` (SQLite), or `.aselmdb`.
 
     Raises:
-        ImportError: ase is not installed.
+        ImportError: ase is not installed, or ase-db-backends for LMDB.
         ValueError: the file is no database.
     """
-    connect = _ase("ase.db").connect
     with tempfile.TemporaryDirectory() as scratch:
         plain = path
         try:
@@ -138,17 +141,39 @@ def database_records(path: Path) -> Iterator[Record]:
                 plain = Path(scratch) / "unpacked.db"
                 with gzip.open(path) as packed, plain.open("wb") as target:
                     shutil.copyfileobj(packed, target)
-            for row in connect(plain, type="db", use_lock_file=False).select():
+            for row in _database(plain).select():
                 atoms = row.toatoms()
                 where = f"{path}: row {row.id}"
                 record = record_of_atoms(atoms, where)
                 more = [Entry(k, "info", v) for k, v in row.key_value_pairs.items()]
                 more += [Entry(k, "data", v) for k, v in row.data.items()]
                 yield record._replace(entries=(*record.entries, *more))
-        except (sqlite3.Error, gzip.BadGzipFile, EOFError) as error:
-            raise ValueError(
-                f"{path}: this is no ASE database; {error}; it is damaged or of another format"
-            ) from error
+        except (sqlite3.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise _no_database(path, error) from error
+
+
+def _database(path: Path) -> Any:
+    """Opened to be read: nothing is written into it or beside it."""
+    connect = _ase("ase.db").connect
+    if path.suffix != ".aselmdb":
+        return connect(path, type="db", use_lock_file=False)
+    try:
+        import lmdb
+
+        lmdb.open(str(path), subdir=False, readonly=True, lock=False).close()  # the error, if any
+        return connect(path, type="aselmdb", use_lock_file=False, readonly=True)
+    except ImportError as error:
+        raise ImportError(
+            "ASE's databases on LMDB need ase-db-backends; pip install 'geojax[lmdb]'"
+        ) from error
+    except lmdb.Error as error:
+        raise _no_database(path, error) from error
+
+
+def _no_database(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: this is no ASE database; {error}; it is damaged or of another format"
+    )
 
 
 def _ase(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`read` and `write`: structures from and to files."""
+"""`read`, `iread` and `write`: structures from and to files."""
 
 import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from geojax.files import replacing, write_whole
 from geojax.graphs import Properties, Structure, is_per_node, leaves
 from geojax.registry import did_you_mean
 
-__all__ = ["Reading", "append", "read", "write"]
+__all__ = ["Reading", "append", "iread", "read", "write"]
 
 XYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
-DATABASES = (".db", ".db.gz")
+DATABASES = (".db", ".db.gz", ".aselmdb")
 ARRAYS = (".npz", ".h5", ".hdf5")
 UNIT_EXAMPLES = {
     "positions": "Å",
@@ -51,11 +51,11 @@ def read(
     under its name; normals, colors (from 0 to 1) and intensity are called so.
 
     Args:
-        path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`;
-            arrays in `.npz`, `.h5` or `.hdf5` (layouts: see `formats.arrays` and
-            `datasets.packed`); points in `.ply`,
-            `.pcd`, `.vtk`, `.las`, `.laz`, `.off`, `.obj`, `.stl`, `.csv`, `.txt`, `.asc`, `.npy`,
-            and in `.xyz` and `.npz` that hold no elements (see `formats.clouds`).
+        path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`, or
+            one on LMDB (`.aselmdb`, as OMat24 and OMol25 come); arrays in `.npz`, `.h5` or `.hdf5`
+            (layouts: see `formats.arrays` and `datasets.packed`); points in `.ply`, `.pcd`, `.vtk`,
+            `.las`, `.laz`, `.off`, `.obj`, `.stl`, `.csv`, `.txt`, `.asc`, `.npy`, and in `.xyz`
+            and `.npz` that hold no elements (see `formats.clouds`).
         keys: label -> key of the file, for labels that are not called `REF_energy`, `energy`,
             `REF_forces`, `forces`, `REF_stress`, `stress` or `virials`; also for `targets.NAME`
             and `node_targets.NAME`. A key that is named must be in the file; frames that lack it
@@ -76,53 +76,102 @@ def read(
             label that is not finite; a named key that is nowhere. Messages begin with file and line
             or frame.
         KeyError: an unknown label or unit.
-        ImportError: ase, h5py, trimesh, laspy or lazrs is needed and not installed.
+        ImportError: ase, ase-db-backends, h5py, trimesh, laspy or lazrs is needed and not
+            installed.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"structures are read from a file; there is none at {path}; check the path"
-        )
+    path = _existing(path)
     if is_packed(path):
         packed = open_packed(path, {"keys": keys, "units": units, "inputs": inputs})
         return Reading(tuple(packed), tally(path.name, packed, map(_of_packed, packed)))
+    rejected: list[str] = []
+    kept = _frames(path, keys, units, inputs, points, seed, rejected if skip_bad else None)
+    structures, uses, notes = zip(*kept, strict=True)
+    lines = [line for frame in notes for line in frame]
+    return Reading(structures, tally(path.name, structures, uses, rejected, lines))
+
+
+def iread(
+    path: str | Path,
+    *,
+    keys: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> Iterator[Structure]:
+    """The structures of a file one by one, for files larger than memory; see `read`.
+
+    Databases, extended xyz and packed files are read as they are asked for; what is wrong with the
+    file as a whole, such as a named key that no frame has, is found at its end.
+
+    Raises:
+        As `read`.
+    """
+    path = _existing(path)
+    if is_packed(path):
+        yield from open_packed(path, {"keys": keys, "units": units, "inputs": inputs})
+        return
+    for frame in _frames(path, keys, units, inputs, None, 0, None):
+        yield frame.structure
+
+
+class _Frame(NamedTuple):
+    structure: Structure
+    uses: list[Use]
+    notes: Sequence[str]
+
+
+def _frames(
+    path: Path,
+    keys: Mapping[str, str] | None,
+    units: Mapping[str, str] | None,
+    inputs: Mapping[str, str] | None,
+    points: int | None,
+    seed: int,
+    rejected: list[str] | None,
+) -> Iterator[_Frame]:
+    """What `read` reads; bad frames are left out and their errors added to `rejected`, if given."""
     cloud = clouds.is_cloud(path, keys or {})
     if cloud:
         _check_cloud(path, units)
+        skip_bad = rejected is not None
         records = clouds.cloud_records(path, points=points, seed=seed, skip_bad=skip_bad)
         chosen = rules(keys, None, inputs, precedence={})
     elif points is not None:
         raise ValueError(f"{path}: points are sampled on a mesh; this file is none; got {points=}")
     else:
         records, chosen = _open(path, dict(keys or {}), units, inputs)
-    structures: list[Structure] = []
-    uses: list[list[Use]] = []
-    notes: list[str] = []
-    rejected: list[str] = []
-    seen: set[str] = set()
+    count, seen, labels = 0, set[str](), set[str | None]()
     for record in records:
         try:
             if isinstance(record, ValueError):
                 raise record
             seen |= {entry.key for entry in record.entries}
-            structure, use = build(record, chosen)
+            structure, uses = build(record, chosen)
         except ValueError as error:
-            if not skip_bad:
+            if rejected is None:
                 raise
             rejected.append(str(error))
             continue
-        structures.append(structure)
-        uses.append(use)
-        notes += record.notes
+        count += 1
+        if new := {use.label for use in uses} - labels:
+            labels |= new
+            if path.name.lower().endswith(ARRAYS) and not cloud:
+                _check_units(path, labels, chosen)
+        yield _Frame(structure, uses, record.notes)
     _check_named(path, chosen, seen)
-    if not structures:
+    if not count:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
         raise ValueError(
             f"{path}: a file holds at least one structure; it has none{reasons}; write it again"
         )
-    if path.name.lower().endswith(ARRAYS) and not cloud:
-        _check_units(path, {use.label for frame in uses for use in frame}, chosen)
-    return Reading(tuple(structures), tally(path.name, structures, uses, rejected, notes))
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"structures are read from a file; there is none at {path}; check the path"
+        )
+    return path
 
 
 def _of_packed(structure: Structure) -> list[Use]:

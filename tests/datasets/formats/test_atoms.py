@@ -114,31 +114,27 @@ def test_a_molecule_has_no_cell():
     assert structure.cell is None and structure.pbc == (False, False, False)
 
 
-@pytest.fixture
-def database(tmp_path):
-    path = tmp_path / "a.db"
-    with ase.db.connect(path) as db:
+@pytest.mark.parametrize("name", ["a.db", "a.db.gz", "a.aselmdb"])
+def test_databases(tmp_path, name):
+    path = tmp_path / name
+    with ase.db.connect(tmp_path / name.removesuffix(".gz")) as db:
         atoms = crystal()
         atoms.calc = SinglePointCalculator(atoms, energy=-1.0, stress=np.zeros(6))
         db.write(atoms, run=1, data={"dipole": np.ones(3)})
         db.write(crystal(), data={"energy": np.array([-2.0]), "forces": np.ones((2, 3))})
-    return path
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_databases(database, packed):
-    path = database
-    if packed:
-        path = database.with_name("a.db.gz")
-        path.write_bytes(gzip.compress(database.read_bytes()))
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+    before = sorted(tmp_path.iterdir()), path.read_bytes()
     (first, second), report = read(path, keys={"targets.dipole": "dipole"})
     assert first.properties.energy == -1.0 and second.properties.energy == -2.0
     assert first.properties.forces is None and (second.properties.forces == 1).all()
     assert first.properties.targets["dipole"].tolist() == [1, 1, 1]
     assert first.info["run"] == 1 and first.info["origin"] == f"{path}: row 1"
+    assert np.array_equal(first.positions, crystal().positions) and all(first.pbc)
     assert report.used == {"energy": 1, "stress": 1, "forces": 1, "targets.dipole": 1} | {
         "energy": 1
     }
+    assert (sorted(tmp_path.iterdir()), path.read_bytes()) == before
 
 
 def test_two_properties_of_one_name_have_no_two_keys():

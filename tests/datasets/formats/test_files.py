@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from geojax.datasets.formats import read, write
+from geojax.datasets.formats import iread, read, write
+from geojax.datasets.packed import pack
 from geojax.graphs import Properties, Structure, leaves
 
 RNG = np.random.default_rng(0)
@@ -127,6 +128,36 @@ def test_skip_bad_leaves_out_counts_and_lists(tmp_path):
     assert len(report.rejected) == 2
     assert "a.xyz:6 (frame 1)" in report.rejected[0]
     assert "the frame says 2 atoms and the file ends after 0" in report.rejected[1]
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.h5"])
+def test_structures_are_read_one_by_one(tmp_path, name):
+    structures = [labelled() for _ in range(3)]
+    if name == "a.h5":
+        pack(tmp_path / name, structures)
+    else:
+        write(tmp_path / name, structures)
+    assert all(same(a, b) for a, b in zip(structures, iread(tmp_path / name), strict=True))
+
+
+def test_what_is_wrong_is_found_where_it_is(tmp_path):
+    write(tmp_path / "a.xyz", [labelled(), ARGON])
+    whole = (tmp_path / "a.xyz").read_text()
+    (tmp_path / "a.xyz").write_text(whole.rpartition(" ")[0])
+    found = iread(tmp_path / "a.xyz")
+    assert len(next(found)) == 3
+    with pytest.raises(ValueError, match="a.xyz:8: an atom has 4 columns"):
+        next(found)
+    (tmp_path / "a.xyz").write_text(whole)
+    with pytest.raises(ValueError, match="'REF_enrgy' .* no frame has it; did you mean"):
+        list(iread(tmp_path / "a.xyz", keys={"energy": "REF_enrgy"}))
+
+
+def test_units_are_asked_for_before_the_first_structure(tmp_path):
+    arrays = {"z": np.array([8, 1]), "R": np.zeros((1, 2, 3)) + np.eye(2, 3), "E": np.zeros(1)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match="none is guessed"):
+        next(iread(tmp_path / "a.npz", units={"positions": "Å"}))
 
 
 def test_the_home_folder_and_links_are_followed(tmp_path, monkeypatch):
