@@ -1,5 +1,6 @@
 """Training that begins with the parameters of a model: other data, another level of theory."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from geojax.training.samples import make_samples
 __all__ = ["outputs_of", "shifted_E0s"]
 
 BATCH = 16  # structures
+ENOUGH = 1024  # structures, to fit a shift for each element
 
 
 def outputs_of(model: Model, outputs: Sequence[Output] | None) -> tuple[Output, ...]:
@@ -38,9 +40,10 @@ def shifted_E0s(model: Model, structures: Sequence[Structure]) -> dict[int, floa
 
     Another level of theory has other energies of atoms, and what atoms do to each other is much the
     same. Least squares over the compositions (see `average_energies`); of shifts that fit equally
-    well, as where all structures have one formula, the smallest. Without energies: no shift.
+    well, as where all structures have one formula, the smallest. Without energies: no shift. Of
+    large data some are read, spread evenly, and some with each element.
     """
-    labelled = [s for s in structures if s.properties.energy is not None]
+    labelled = [structures[i] for i in _some_labelled(structures)]
     if not labelled:
         return dict(model.card.E0s)
     samples = make_samples({"train": labelled}, model.network, model.card, {"energy"})["train"]
@@ -51,6 +54,23 @@ def shifted_E0s(model: Model, structures: Sequence[Structure]) -> dict[int, floa
     ]
     shifts = average_energies(others, ridge=True).E0s
     return {z: model.card.E0s.get(z, 0.0) + shift for z, shift in shifts.items()}
+
+
+def _some_labelled(structures: Sequence[Structure]) -> list[int]:
+    """All that have an energy, or `ENOUGH` of them and the first ones with each element."""
+    labelled: list[int] = []
+    with_element: dict[int, list[int]] = defaultdict(list)
+    for number, structure in enumerate(structures):
+        if structure.properties.energy is None:
+            continue
+        labelled.append(number)
+        for z in np.unique(structure.species):
+            if len(with_element[int(z)]) < BATCH:
+                with_element[int(z)].append(number)
+    if len(labelled) <= ENOUGH:
+        return labelled
+    even = (labelled[i] for i in np.linspace(0, len(labelled) - 1, ENOUGH).round().astype(int))
+    return sorted({*even, *(i for some in with_element.values() for i in some)})
 
 
 def _energies(model: Model, samples: Sequence[Sample]) -> np.ndarray:

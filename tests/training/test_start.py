@@ -71,6 +71,18 @@ def test_of_one_formula_the_shift_is_the_smallest(model):
     np.testing.assert_allclose(shifts, [-0.8, -0.4], atol=1e-4)
 
 
+def test_of_large_data_some_structures_are_read_and_every_element(model, monkeypatch):
+    monkeypatch.setattr("geojax.training.start.ENOUGH", 2)
+    monkeypatch.setattr("geojax.training.start.BATCH", 2)
+    bare = [s.replace(species=np.ones_like(s.species)) for s in springs(12, sizes=(2, 3))]
+    bare[7] = bare[7].replace(species=np.array([8, *bare[7].species[1:]]))
+    structures = relabelled(model, bare, {1: -13.0, 8: -2041.5})
+    for number in (4, 5):  # neither spread evenly, nor the first with an element
+        structures[number] = structures[number].replace(properties=Properties(energy=1e6))
+    found = shifted_E0s(model, structures)
+    assert found == pytest.approx({1: -13.0, 8: -2041.5}, abs=1e-3)
+
+
 def run(model: Model, folder=None, **options) -> Model:
     structures = relabelled(model, springs(8), {1: -13.0, 8: -2041.5})
     data = Dataset("others", tuple(structures[:6]), tuple(structures[6:]))
