@@ -51,13 +51,19 @@ def motion() -> str:
 
 
 def rotations() -> str:
-    """Accuracy of the invariant classifier for each way of turning shapes."""
-    found = (result("furniture-egnn") or {"accuracy": {}})["accuracy"]
+    """Accuracy of each way to be blind to rotations, for each way of turning shapes."""
     rows = [
-        [name, f"{100 * a['mean']:.1f} ± {100 * a['std']:.1f} %", str(len(a["seeds"]))]
-        for name, a in found.items()
+        [
+            name,
+            *(f"{100 * a['mean']:.1f} ± {100 * a['std']:.1f} %" for a in row["accuracy"].values()),
+            f"{row['parameters']:,}",
+            f"{row['seconds'] / 60:.1f}",
+            str(len(row["seeds"])),
+        ]
+        for name, row in (result("furniture") or {"rows": {}})["rows"].items()
     ]
-    return markdown(["furniture, 14 classes: train / test", "accuracy", "seeds"], rows)
+    heads = ["furniture, 14 classes: train / test", "z/z", "z/SO(3)", "SO(3)/SO(3)"]
+    return markdown([*heads, "parameters", "minutes", "seeds"], rows)
 
 
 def segmentation() -> str:

@@ -41,10 +41,19 @@ def test_the_place_is_named(tmp_path):
 
 def test_a_file_appears_where_the_block_ends(tmp_path):
     path = tmp_path / "a"
-    with replacing(path) as place:
+    with replacing(path) as (place,):
         place.write_bytes(b"old")
         assert not path.exists()
-    with pytest.raises(RuntimeError, match="stopped"), replacing(path) as place:
+    with pytest.raises(RuntimeError, match="stopped"), replacing(path) as (place,):
         place.write_bytes(b"half")
         raise RuntimeError("stopped")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"old"}
+
+
+def test_a_full_disk_is_told_and_other_errors_stay(tmp_path):
+    path = tmp_path / "a"
+    with pytest.raises(OSError, match="a cannot be written .No space left"), replacing(path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError, match="other"), replacing(path):
+        (tmp_path / "other").read_bytes()
+    assert not list(tmp_path.iterdir())

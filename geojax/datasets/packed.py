@@ -154,7 +154,7 @@ def pack(path: str | Path, structures: Iterable[Structure]) -> int:
     if path.suffix not in (".h5", ".hdf5"):
         raise ValueError(f"a packed file ends in .h5 or .hdf5; got {path.name}")
     count, block = 0, []
-    with replacing(path) as unfinished, _h5py().File(unfinished, "w") as file:
+    with replacing(path) as (unfinished,), _h5py().File(unfinished, "w") as file:
         file.attrs["format"] = FORMAT
         for structure in structures:
             block.append(structure)

@@ -258,7 +258,7 @@ def write(
             f"each structure has one prediction; got {len(predictions)} for {len(structures)}"
         )
     opened = gzip.open if path.suffix == ".gz" else open
-    with replacing(path) as unfinished, opened(unfinished, "wt", encoding="utf-8") as stream:
+    with replacing(path) as (unfinished,), opened(unfinished, "wt", encoding="utf-8") as stream:
         for i, structure in enumerate(structures):
             predicted = Properties() if predictions is None else predictions[i]
             stream.write(extxyz.frame_text(structure, *_places(structure, predicted)))
