@@ -23,13 +23,15 @@ PEERS = {"mlip": ["mlip==0.2.5", "jax==0.10.1"], "mace": ["torch==2.13.0", "mace
 
 
 def environment(name: str) -> str:
-    """The Python of an environment with the peer, made at the first run."""
+    """The Python of an environment with the peer, made at the first run; anew where that failed."""
     folder = Path(__file__).parent.parent / ".cache" / f"peer-{name}"
     python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    whole = folder / "whole"
+    if not whole.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         for package in PEERS[name]:
             subprocess.run([python, "-m", "pip", "install", "-q", package], check=True)
+        whole.touch()
     return str(python)
 
 
