@@ -25,11 +25,16 @@ def registration() -> str:
 def crops() -> str:
     """Made pairs that overlap in part, without learning."""
     found = (result("registration") or {}).get("crops", {})
+    ours, peer = found.get("geojax", {}), found.get("open3d", {})
+    cell = lambda row: (
+        f"{100 * row['recall']:.0f} %, {row['median CPU seconds']:.2f}" if row else ""
+    )
     rows = [
-        [overlap, f"{100 * row['recall']:.0f} % of {row['pairs']}"]
-        for overlap, row in found.items()
+        [overlap, str(row["pairs"]), cell(row), cell(peer.get(overlap, {}))]
+        for overlap, row in ours.items()
     ]
-    return markdown(["furniture, overlap of the two clouds", "within 5° and 0.1"], rows)
+    heads = ["furniture, overlap of the two clouds", "pairs", "geojax, within 5° and 0.1; CPU s"]
+    return markdown([*heads, "Open3D"], rows)
 
 
 def motion() -> str:

@@ -9,14 +9,14 @@ thread, in an interpreter of its own, its RANSAC with the checks and the end of 
 
 Crops: synthetic pairs of furniture (the validation shapes, about 1000 points a cloud before the
 crop, noise 0.01, any rotation) that share a given part; the same steps without voxels, the sign of
-normals known, and of many draws of three matches those with similar sides. A success is within 5
-degrees and 0.1, for clouds about 2 wide. Shapes that look alike from several sides count as
-failures where the wrong side is found: many errors are near 90 and 180 degrees, with more inliers
-than the right pose has.
+normals known, and of many draws of three matches those with similar sides; Open3D alike. A success
+is within 5 degrees and 0.1, for clouds about 2 wide. Shapes that look alike from several sides
+count as failures where the wrong side is found: many errors are near 90 and 180 degrees, with more
+inliers than the right pose has.
 
 run:     python experiments/registration.py [--rotations 100] [--open3d PYTHON]
 time:    a quarter of an hour on one CPU core
-expect:  outdoors 90 % or more; Open3D alike; recall that falls with the overlap
+expect:  outdoors 90 % or more; recall of crops that falls with the overlap; Open3D alike
 reached: results/registration.json
 """
 
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,6 +42,7 @@ DRAWS = 100_000  # for crops, where few matches are right
 ANGLE, DISTANCE = 1.0, 0.2  # [degree], [m], of a success
 STUDIES = ("outdoors", "crops")
 OVERLAPS = (1.0, 0.7, 0.5, 0.3)
+CROP_NORMAL, CROP_FEATURE, CROP_INLIER = 0.2, 0.5, 0.1  # radii
 
 
 def outdoors(path: Path) -> list[list[float]]:
@@ -155,14 +157,12 @@ def outdoors_open3d(path: Path) -> list[list[float]]:
             registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
         ).transformation
         seconds = time.process_time() - begin
-        difference = found[:3, :3].T @ data["rotation"] @ turn.T
-        cosine = np.clip((np.trace(difference) - 1) / 2, -1, 1)
-        shift = np.linalg.norm(found[:3, 3] - data["translation"])
-        rows.append([float(np.degrees(np.arccos(cosine))), float(shift), seconds])
+        truth = data | {"rotation": data["rotation"] @ turn.T}
+        rows.append([*errors_of(found[:3, :3], found[:3, 3], truth), seconds])
     return rows
 
 
-def pair_file(path: Path, rotations: int) -> None:
+def outdoors_file(path: Path, rotations: int) -> None:
     """The outdoor pair and the turns of its source, for both."""
     from geojax.datasets import load
     from geojax.datasets.pairs import parts_of, random_rotation_matrix
@@ -201,21 +201,46 @@ def summary(rows: list[list[float]]) -> dict[str, Any]:
     return found
 
 
-def crops() -> dict[str, Any]:
-    """Recall and errors of geojax for each overlap."""
+def crops_file(path: Path) -> None:
+    """Pairs of each overlap, for both."""
+    from geojax.datasets import load
+    from geojax.datasets.pairs import parts_of
+
+    arrays = {}
+    for overlap in OVERLAPS:
+        for i, pair in enumerate(load("partial-overlap", overlap=overlap).valid):
+            for side, cloud in zip(("source", "target"), parts_of(pair), strict=True):
+                arrays[f"{overlap}/{i}/{side}"] = cloud.positions
+                arrays[f"{overlap}/{i}/{side} normals"] = cloud.inputs["normals"]
+            for name in ("rotation", "translation"):
+                arrays[f"{overlap}/{i}/{name}"] = pair.properties.targets[name]
+    np.savez(path, **arrays)
+
+
+def crop_pairs(path: Path) -> Iterator[tuple[float, int, dict[str, np.ndarray]]]:
+    """Overlap, number and arrays of each pair in a file."""
+    with np.load(path) as file:
+        for overlap, number in sorted({tuple(key.split("/")[:2]) for key in file.files}):
+            names = (key for key in file.files if key.startswith(f"{overlap}/{number}/"))
+            pair = {name.rpartition("/")[2]: file[name] for name in names}
+            yield float(overlap), int(number), pair
+
+
+def crops(path: Path) -> list[list[float]]:
+    """Overlap, errors of rotation and translation, CPU seconds of each pair, once compiled."""
     import jax
     import jax.numpy as jnp
 
     from geojax import points
-    from geojax.datasets import load
-    from geojax.datasets.pairs import parts_of
 
     size = 1024
 
     def describe(x, mask, given):
-        near = points.within(x, x, mask, radius=0.2, k=NORMAL_POINTS, query_mask=mask)
+        near = points.within(x, x, mask, radius=CROP_NORMAL, k=NORMAL_POINTS, query_mask=mask)
         normals = points.orient(points.estimate_normals(x, near, mask).normals, given)
-        near = points.within(x, x, mask, radius=0.5, k=300, query_mask=mask, exclude_self=True)
+        near = points.within(
+            x, x, mask, radius=CROP_FEATURE, k=300, query_mask=mask, exclude_self=True
+        )
         return points.fpfh(x, normals, near), normals
 
     @jax.jit
@@ -225,36 +250,99 @@ def crops() -> dict[str, Any]:
         match = points.mutual_nearest(f, g, source_mask, target_mask)
         pairs = source[match.source], target[match.target]
         start = points.ransac(
-            key, *pairs, match.mask, radius=0.1, hypotheses=HYPOTHESES, draws=DRAWS
+            key, *pairs, match.mask, radius=CROP_INLIER, hypotheses=HYPOTHESES, draws=DRAWS
         ).pose
         masks = source_mask, target_mask
         return points.icp_to_plane(
-            start, source, target, normals, *masks, radius=0.1, iterations=ICP_STEPS
+            start, source, target, normals, *masks, radius=CROP_INLIER, iterations=ICP_STEPS
         ).pose
 
     padded = lambda x: jnp.pad(jnp.asarray(x, jnp.float32), ((0, size - len(x)), (0, 0)))
+    rows = []
+    for overlap, number, pair in crop_pairs(path):
+        clouds = [padded(pair[side]) for side in ("source", "target")]
+        masks = [jnp.arange(size) < len(pair[side]) for side in ("source", "target")]
+        given = jnp.stack([padded(pair[f"{side} normals"]) for side in ("source", "target")])
+        arguments = jax.random.key(number), *clouds, *masks, given
+        if not rows:
+            jax.block_until_ready(register(*arguments))
+        begin = time.process_time()
+        pose = jax.block_until_ready(register(*arguments))
+        seconds = time.process_time() - begin
+        turn, shift = np.asarray(pose.rotation), np.asarray(pose.translation)
+        rows.append([overlap, *errors_of(turn, shift, pair), seconds])
+    return rows
+
+
+def crops_open3d(path: Path) -> list[list[float]]:
+    """Run in the peer's environment: what `crops` does."""
+    import open3d  # pyright: ignore[reportMissingImports]
+
+    registration = open3d.pipelines.registration
+    hybrid = open3d.geometry.KDTreeSearchParamHybrid
+
+    def describe(x, given):
+        cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(x))
+        cloud.estimate_normals(hybrid(CROP_NORMAL, NORMAL_POINTS))
+        normals = np.asarray(cloud.normals)
+        sides = np.sign(np.sum(normals * given, -1, keepdims=True))
+        cloud.normals = open3d.utility.Vector3dVector(np.where(sides < 0, -normals, normals))
+        return cloud, registration.compute_fpfh_feature(cloud, hybrid(CROP_FEATURE, 300))
+
+    rows = []
+    for overlap, number, pair in crop_pairs(path):
+        open3d.utility.random.seed(number)
+        begin = time.process_time()
+        source, target = (describe(pair[s], pair[f"{s} normals"]) for s in ("source", "target"))
+        first = registration.registration_ransac_based_on_feature_matching(
+            source[0],
+            target[0],
+            source[1],
+            target[1],
+            True,
+            CROP_INLIER,
+            registration.TransformationEstimationPointToPoint(False),
+            3,
+            [
+                registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
+                registration.CorrespondenceCheckerBasedOnDistance(CROP_INLIER),
+            ],
+            registration.RANSACConvergenceCriteria(DRAWS, 0.999),
+        )
+        found = registration.registration_icp(
+            source[0],
+            target[0],
+            CROP_INLIER,
+            first.transformation,
+            registration.TransformationEstimationPointToPlane(),
+            registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
+        ).transformation
+        seconds = time.process_time() - begin
+        rows.append([overlap, *errors_of(found[:3, :3], found[:3, 3], pair), seconds])
+    return rows
+
+
+def errors_of(turn: np.ndarray, shift: np.ndarray, pair: Mapping[str, np.ndarray]) -> list[float]:
+    """Of a pose: degrees, and the distance of the translations."""
+    cosine = np.clip((np.trace(turn.T @ pair["rotation"]) - 1) / 2, -1, 1)
+    return [
+        float(np.degrees(np.arccos(cosine))),
+        float(np.linalg.norm(shift - pair["translation"])),
+    ]
+
+
+def recalls(rows: list[list[float]]) -> dict[str, Any]:
+    """Recall and median errors for each overlap."""
     table = {}
     for overlap in OVERLAPS:
-        errors = []
-        for i, pair in enumerate(load("partial-overlap", overlap=overlap).valid):
-            parts, truth = parts_of(pair), pair.properties.targets
-            clouds = [padded(p.positions) for p in parts]
-            masks = [jnp.arange(size) < len(p) for p in parts]
-            given = jnp.stack([padded(p.inputs["normals"]) for p in parts])
-            pose = register(jax.random.key(i), *clouds, *masks, given)
-            right = points.Pose(
-                *(jnp.asarray(truth[k], jnp.float32) for k in ("rotation", "translation"))
-            )
-            angle, shift = points.rotation_error(pose, right), points.translation_error(pose, right)
-            errors.append([float(angle), float(shift)])
-        angle, shift = np.array(errors).T
+        angle, shift, seconds = np.array([row[1:] for row in rows if row[0] == overlap]).T
         table[f"{overlap:.0%}"] = {
             "recall": float(np.mean((angle <= 5) & (shift <= 0.1))),
             "median rotation error [degree]": float(np.median(angle)),
             "median translation error": float(np.median(shift)),
-            "pairs": len(errors),
+            "median CPU seconds": float(np.median(seconds)),
+            "pairs": len(angle),
         }
-        print(f"{overlap:.0%}", table[f"{overlap:.0%}"], flush=True)
     return table
 
 
@@ -284,20 +372,28 @@ def main() -> None:
     peer = " --open3d PYTHON" if chosen.open3d else ""
     command = f"python experiments/registration.py --rotations {chosen.rotations}{peer}"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pair.npz"
-        pair_file(path, chosen.rotations)
-        for name, python in (("geojax", sys.executable), ("open3d", chosen.open3d)):
-            if python and "outdoors" in chosen.studies:
-                found["outdoors"][name] = summary(part(python, name, path))
-                print(name, found["outdoors"][name], flush=True)
-    if "crops" in chosen.studies:
-        found["crops"] = crops()
+        path = Path(folder) / "pairs.npz"
+        for study in chosen.studies:
+            if study == "outdoors":
+                outdoors_file(path, chosen.rotations)
+            else:
+                crops_file(path)
+            for name, python in (("geojax", sys.executable), ("open3d", chosen.open3d)):
+                if python:
+                    rows = part(python, f"{study} {name}", path)
+                    found[study][name] = summary(rows) if study == "outdoors" else recalls(rows)
+                    print(study, name, found[study][name], flush=True)
     done = FOLDER / "registration.json"
     table = json.loads(done.read_text()) if done.exists() else {}
     write("registration", {name: found[name] or table.get(name, {}) for name in found}, command)
 
 
-PARTS = {"geojax": outdoors, "open3d": outdoors_open3d}
+PARTS = {
+    "outdoors geojax": outdoors,
+    "outdoors open3d": outdoors_open3d,
+    "crops geojax": crops,
+    "crops open3d": crops_open3d,
+}
 
 if __name__ == "__main__":
     main()
