@@ -48,6 +48,15 @@ def masked_softmax(
     return safe_divide(terms, jnp.broadcast_to(jnp.sum(terms, -1, keepdims=True), terms.shape))
 
 
+def _masked_log_softmax(
+    scores: Float[Array, "*n query point"], mask: Bool[Array, "... point"]
+) -> Float[Array, "*n query point"]:
+    """Its logarithm, and zero for what the mask excludes."""
+    mask = jnp.broadcast_to(mask, scores.shape)
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jnp.where(mask, scores - jax.nn.logsumexp(scores, -1, keepdims=True), 0)
+
+
 def split_heads(x: Float[Array, "*n channel"], heads: int) -> Float[Array, "*n heads d"]:
     """Channels shared out among heads.
 
@@ -82,8 +91,9 @@ class OffsetAttention(nn.Module):
     """Attention whose difference from its input goes through one layer; see the module.
 
     Row i of the softmax says to whom point i sends, so that a point hears the sum over i, divided
-    by the sum of these weights. Queries and keys have a quarter of the channels, and their products
-    are not scaled, as published.
+    by the sum of these weights: a softmax over i of their logarithms, for a point that hardly any
+    sends to has weights below the least of float32. Queries and keys have a quarter of the
+    channels, and their products are not scaled, as published.
     """
 
     @nn.compact
@@ -95,10 +105,8 @@ class OffsetAttention(nn.Module):
         q = Affine(max(width // 4, 1), bias=False, name="query")(x)
         k = Affine(max(width // 4, 1), bias=False, name="key")(x)
         v = Affine(width, name="value")(x)
-        sent = masked_softmax(q @ jnp.swapaxes(k, -1, -2), mask[..., None, :])
-        sent = jnp.where(mask[..., None], sent, 0)
-        heard = jnp.broadcast_to(jnp.sum(sent, -2)[..., None], x.shape)
-        mean = safe_divide(jnp.swapaxes(sent, -1, -2) @ v, heard)
+        sent = _masked_log_softmax(q @ jnp.swapaxes(k, -1, -2), mask[..., None, :])
+        mean = masked_softmax(jnp.swapaxes(sent, -1, -2), mask[..., None, :]) @ v
         change = nn.relu(LayerNorm(name="norm")(Affine(width, name="output")(x - mean)))
         return jnp.where(mask[..., None], x + change, 0)
 

@@ -89,6 +89,19 @@ def test_what_padding_holds_is_never_seen(name, x64):
     assert np.isfinite(slope).all() and not np.asarray(slope)[~MASK].any()
 
 
+def test_a_point_that_hardly_any_sends_to_hears_their_mean():
+    """The square of the weights that it hears is below the least number of float32."""
+    params = drawn(OffsetAttention())
+    tree, x = jax.tree.map(np.asarray, params["params"]), 20 * X[0]
+    heard = softmax(affine(tree["query"], x) @ affine(tree["key"], x).T).sum(0).min()
+    assert 1e-38 < heard < 1e-22
+    apply = lambda params, x: OffsetAttention().apply(params, x, jnp.ones(x.shape[:-1], bool))
+    single = jnp.asarray(x[None], jnp.float32)
+    np.testing.assert_allclose(apply(params, single)[0], plain_offset(tree, x), atol=1e-4)
+    slopes = jax.grad(lambda *a: jnp.sum(apply(*a) ** 2), (0, 1))(params, single)
+    assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
+
+
 def test_heads_share_channels_evenly():
     with pytest.raises(ValueError, match="3 heads for 8"):
         drawn(TransformerLayer(3, 5))
