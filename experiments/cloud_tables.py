@@ -57,16 +57,13 @@ def motion() -> str:
 
 def rotations() -> str:
     """Accuracy of each way to be blind to rotations, for each way of turning shapes."""
-    rows = [
-        [
-            name,
-            *(f"{100 * a['mean']:.1f} ± {100 * a['std']:.1f} %" for a in row["accuracy"].values()),
-            f"{row['parameters']:,}",
-            f"{row['seconds'] / 60:.1f}",
-            str(len(row["seeds"])),
-        ]
-        for name, row in (result("furniture") or {"rows": {}})["rows"].items()
-    ]
+    rows = []
+    for name, row in (result("furniture") or {"rows": {}})["rows"].items():
+        several = len(row["seeds"]) > 1
+        spread = lambda a, several=several: f" ± {100 * a['std']:.1f}" if several else ""
+        cells = [f"{100 * a['mean']:.1f}{spread(a)} %" for a in row["accuracy"].values()]
+        cost = [f"{row['parameters']:,}", f"{row['seconds'] / 60:.1f}", str(len(row["seeds"]))]
+        rows.append([name, *cells, *cost])
     heads = ["furniture, 14 classes: train / test", "z/z", "z/SO(3)", "SO(3)/SO(3)"]
     return markdown([*heads, "parameters", "minutes", "seeds"], rows)
 
