@@ -15,7 +15,7 @@ begin with an axis as long as the positions' are read frame by frame.
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ GEOMETRY = {
 }
 
 
-def npz_records(path: Path, keys: Mapping[str, str]) -> Iterator[Record]:
+def npz_records(path: Path, keys: Mapping[str, str]) -> Generator[Record, None, None]:
     """The frames of an npz file; `keys` may name species, positions, cell and pbc.
 
     Raises:
@@ -56,7 +56,7 @@ def npz_records(path: Path, keys: Mapping[str, str]) -> Iterator[Record]:
     yield from _frames(str(path), found, keys)
 
 
-def hdf5_records(path: Path, keys: Mapping[str, str]) -> Iterator[Record]:
+def hdf5_records(path: Path, keys: Mapping[str, str]) -> Generator[Record, None, None]:
     """The frames of all groups of an HDF5 file; `keys` may name species, positions, cell and pbc.
 
     Raises:

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def label_keys(names: Any, prefix: str) -> dict[str, str]:
     return keys
 
 
-def database_records(path: Path) -> Iterator[Record]:
+def database_records(path: Path) -> Generator[Record, None, None]:
     """The rows of an ASE database, with calculator results and `row.data`.
 
     Args:

@@ -8,7 +8,7 @@ begins with a number of atoms, and arrays of atoms have species, energies or for
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def is_cloud(path: Path, keys: Mapping[str, str]) -> bool:
 
 def cloud_records(
     path: Path, *, points: int | None = None, seed: int = 0, skip_bad: bool = False
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """The clouds of a file.
 
     Args:

@@ -10,7 +10,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ class Column(NamedTuple):
     stop: int
 
 
-def records(path: Path) -> Iterator[Record | ValueError]:
+def records(path: Path) -> Generator[Record | ValueError, None, None]:
     """The frames of a file; an error in place of each frame that cannot be read.
 
     Raises:

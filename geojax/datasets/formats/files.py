@@ -1,7 +1,8 @@
 """`read`, `iread` and `write`: structures from and to files."""
 
 import gzip
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,23 +141,24 @@ def _frames(
     else:
         records, chosen = _open(path, dict(keys or {}), units, inputs)
     count, seen, labels = 0, set[str](), set[str | None]()
-    for record in records:
-        try:
-            if isinstance(record, ValueError):
-                raise record
-            seen |= {entry.key for entry in record.entries}
-            structure, uses = build(record, chosen)
-        except ValueError as error:
-            if rejected is None:
-                raise
-            rejected.append(str(error))
-            continue
-        count += 1
-        if new := {use.label for use in uses} - labels:
-            labels |= new
-            if path.name.lower().endswith(ARRAYS) and not cloud:
-                _check_units(path, labels, chosen)
-        yield _Frame(structure, uses, record.notes)
+    with closing(records):  # also where a frame is bad: a database is not opened twice
+        for record in records:
+            try:
+                if isinstance(record, ValueError):
+                    raise record
+                seen |= {entry.key for entry in record.entries}
+                structure, uses = build(record, chosen)
+            except ValueError as error:
+                if rejected is None:
+                    raise
+                rejected.append(str(error))
+                continue
+            count += 1
+            if new := {use.label for use in uses} - labels:
+                labels |= new
+                if path.name.lower().endswith(ARRAYS) and not cloud:
+                    _check_units(path, labels, chosen)
+            yield _Frame(structure, uses, record.notes)
     _check_named(path, chosen, seen)
     if not count:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
@@ -184,7 +186,7 @@ def _open(
     keys: dict[str, str],
     units: Mapping[str, str] | None,
     inputs: Mapping[str, str] | None,
-) -> tuple[Iterator[Record] | Iterator[Record | ValueError], Rules]:
+) -> tuple[Generator[Record | ValueError, None, None], Rules]:
     name = path.name.lower()
     if name.endswith(XYZ):
         return extxyz.records(path), rules(keys, units, inputs, ASE_KEYS)

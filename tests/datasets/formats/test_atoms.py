@@ -137,6 +137,16 @@ def test_databases(tmp_path, name):
     assert (sorted(tmp_path.iterdir()), path.read_bytes()) == before
 
 
+def test_a_database_is_read_again_after_an_error(tmp_path):
+    with ase.db.connect(tmp_path / "a.aselmdb") as db:
+        db.write(crystal(), data={"energy": np.nan})
+        db.write(crystal(), data={"energy": -1.0})
+    with pytest.raises(ValueError, match="row 1: a label is finite") as kept:
+        read(tmp_path / "a.aselmdb")
+    assert len(read(tmp_path / "a.aselmdb", skip_bad=True).structures) == 1
+    assert kept.value.__traceback__ is not None  # holds what read was doing
+
+
 def test_two_properties_of_one_name_have_no_two_keys():
     assert label_keys(["energy", "targets.mu"], "REF_") == {
         "energy": "REF_energy",
