@@ -38,7 +38,7 @@ VOXEL = 1.0  # [m]; points of a cloud lie up to 120 m apart
 NORMAL_RADIUS, FEATURE_RADIUS, INLIER_RADIUS, ICP_RADIUS = 2.0, 5.0, 1.5, 1.0  # [m]
 NORMAL_POINTS, FEATURE_POINTS, SLOTS = 30, 100, 6144
 HYPOTHESES, ICP_STEPS = 1024, 20
-DRAWS = 100_000  # for crops, where few matches are right
+DRAWS = 100_000  # of Open3D, and of geojax for crops, where few matches are right
 ANGLE, DISTANCE = 1.0, 0.2  # [degree], [m], of a success
 STUDIES = ("outdoors", "crops")
 OVERLAPS = (1.0, 0.7, 0.5, 0.3)
@@ -111,11 +111,40 @@ def outdoors(path: Path) -> list[list[float]]:
     return rows
 
 
+def open3d_pose(source: Any, target: Any, inlier: float, closest: float) -> np.ndarray:
+    """[4, 4], by Open3D's RANSAC and ICP of clouds with their features; radii of both."""
+    import open3d  # pyright: ignore[reportMissingImports]
+
+    registration = open3d.pipelines.registration
+    first = registration.registration_ransac_based_on_feature_matching(
+        source[0],
+        target[0],
+        source[1],
+        target[1],
+        True,
+        inlier,
+        registration.TransformationEstimationPointToPoint(False),
+        3,
+        [
+            registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
+            registration.CorrespondenceCheckerBasedOnDistance(inlier),
+        ],
+        registration.RANSACConvergenceCriteria(DRAWS, 0.999),
+    )
+    return registration.registration_icp(
+        source[0],
+        target[0],
+        closest,
+        first.transformation,
+        registration.TransformationEstimationPointToPlane(),
+        registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
+    ).transformation
+
+
 def outdoors_open3d(path: Path) -> list[list[float]]:
     """Run in the peer's environment: what `outdoors` does."""
     import open3d  # pyright: ignore[reportMissingImports]
 
-    registration = open3d.pipelines.registration
     data = dict(np.load(path))
 
     def describe(x, viewpoint):
@@ -125,7 +154,7 @@ def outdoors_open3d(path: Path) -> list[list[float]]:
         cloud.estimate_normals(hybrid(NORMAL_RADIUS, NORMAL_POINTS))
         cloud.orient_normals_towards_camera_location(viewpoint)
         around = hybrid(FEATURE_RADIUS, FEATURE_POINTS)
-        return cloud, registration.compute_fpfh_feature(cloud, around)
+        return cloud, open3d.pipelines.registration.compute_fpfh_feature(cloud, around)
 
     rows = []
     for i, turn in enumerate(data["turns"]):
@@ -133,29 +162,7 @@ def outdoors_open3d(path: Path) -> list[list[float]]:
         x, viewpoint = data["source"] @ turn.T, turn @ data["source_view"]
         begin = time.process_time()
         source, target = describe(x, viewpoint), describe(data["target"], data["target_view"])
-        first = registration.registration_ransac_based_on_feature_matching(
-            source[0],
-            target[0],
-            source[1],
-            target[1],
-            True,
-            INLIER_RADIUS,
-            registration.TransformationEstimationPointToPoint(False),
-            3,
-            [
-                registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
-                registration.CorrespondenceCheckerBasedOnDistance(INLIER_RADIUS),
-            ],
-            registration.RANSACConvergenceCriteria(100_000, 0.999),
-        )
-        found = registration.registration_icp(
-            source[0],
-            target[0],
-            ICP_RADIUS,
-            first.transformation,
-            registration.TransformationEstimationPointToPlane(),
-            registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
-        ).transformation
+        found = open3d_pose(source, target, INLIER_RADIUS, ICP_RADIUS)
         seconds = time.process_time() - begin
         truth = data | {"rotation": data["rotation"] @ turn.T}
         rows.append([*errors_of(found[:3, :3], found[:3, 3], truth), seconds])
@@ -278,7 +285,6 @@ def crops_open3d(path: Path) -> list[list[float]]:
     """Run in the peer's environment: what `crops` does."""
     import open3d  # pyright: ignore[reportMissingImports]
 
-    registration = open3d.pipelines.registration
     hybrid = open3d.geometry.KDTreeSearchParamHybrid
 
     def describe(x, given):
@@ -287,36 +293,16 @@ def crops_open3d(path: Path) -> list[list[float]]:
         normals = np.asarray(cloud.normals)
         sides = np.sign(np.sum(normals * given, -1, keepdims=True))
         cloud.normals = open3d.utility.Vector3dVector(np.where(sides < 0, -normals, normals))
-        return cloud, registration.compute_fpfh_feature(cloud, hybrid(CROP_FEATURE, 300))
+        return cloud, open3d.pipelines.registration.compute_fpfh_feature(
+            cloud, hybrid(CROP_FEATURE, 300)
+        )
 
     rows = []
     for overlap, number, pair in crop_pairs(path):
         open3d.utility.random.seed(number)
         begin = time.process_time()
         source, target = (describe(pair[s], pair[f"{s} normals"]) for s in ("source", "target"))
-        first = registration.registration_ransac_based_on_feature_matching(
-            source[0],
-            target[0],
-            source[1],
-            target[1],
-            True,
-            CROP_INLIER,
-            registration.TransformationEstimationPointToPoint(False),
-            3,
-            [
-                registration.CorrespondenceCheckerBasedOnEdgeLength(0.9),
-                registration.CorrespondenceCheckerBasedOnDistance(CROP_INLIER),
-            ],
-            registration.RANSACConvergenceCriteria(DRAWS, 0.999),
-        )
-        found = registration.registration_icp(
-            source[0],
-            target[0],
-            CROP_INLIER,
-            first.transformation,
-            registration.TransformationEstimationPointToPlane(),
-            registration.ICPConvergenceCriteria(max_iteration=ICP_STEPS),
-        ).transformation
+        found = open3d_pose(source, target, CROP_INLIER, CROP_INLIER)
         seconds = time.process_time() - begin
         rows.append([overlap, *errors_of(found[:3, :3], found[:3, 3], pair), seconds])
     return rows
