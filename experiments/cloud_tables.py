@@ -68,6 +68,28 @@ def rotations() -> str:
     return markdown([*heads, "parameters", "minutes", "seeds"], rows)
 
 
+def self_supervision() -> str:
+    """What a linear probe finds in features that were learned without labels."""
+    found = (result("self-supervision") or {"rows": {}})["rows"]
+    rows = [
+        [name, f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %", str(len(row["seeds"]))]
+        for name, row in found.items()
+    ]
+    return markdown(["linear probe of a PointNet, 14 classes", "accuracy", "seeds"], rows)
+
+
+def rotation_heads() -> str:
+    """Errors of the numbers that networks put out for rotations."""
+    rows = []
+    for name, row in (result("rotation-heads") or {"heads": {}})["heads"].items():
+        if "mean" not in row.get("shape", {}):
+            continue  # stopped halfway
+        cells = [f"{row[t][m]:.2g}°" for t in ("matrices", "shape") for m in ("mean", "p95", "max")]
+        rows.append([name, str(row["numbers"]), *cells, str(len(row["shape"]["seeds"]))])
+    heads = ["rotation head", "numbers", "matrices: mean", "95 %", "largest"]
+    return markdown([*heads, "a chair: mean", "95 %", "largest", "seeds"], rows)
+
+
 def segmentation() -> str:
     """Parts and normals of points for each way of turning shapes."""
     found = (result("segmentation") or {"rows": {}})["rows"]

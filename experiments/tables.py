@@ -8,7 +8,16 @@ expect:  both unchanged where no result has changed
 import re
 from pathlib import Path
 
-from cloud_tables import clouds, crops, motion, registration, rotations, segmentation
+from cloud_tables import (
+    clouds,
+    crops,
+    motion,
+    registration,
+    rotation_heads,
+    rotations,
+    segmentation,
+    self_supervision,
+)
 from product_tables import harmonics, product_lines, products
 from results import markdown, milli, result
 
@@ -332,6 +341,8 @@ def render() -> dict[str, str]:
         "motion": motion(),
         "rotations": rotations(),
         "segmentation": segmentation(),
+        "rotation-heads": rotation_heads(),
+        "self-supervision": self_supervision(),
         "learning": learning(),
         "fine-tuning": fine_tuning(),
         "training": training(),
