@@ -32,12 +32,16 @@ def edge_softmax(
         graph: the graph of the edges.
         envelope: factor of each edge, zero from the cutoff on; None leaves it out.
     """
-    # The largest logit is no part of the result, and is taken out of its derivatives too.
-    largest = jax.lax.stop_gradient(largest_at_receivers(logits, graph))
+    factor = jnp.ones_like(logits[:, :1]) if envelope is None else envelope[:, None]
+    near = factor >= jnp.finfo(factor.dtype).tiny
+    factor = jnp.where(near, factor, 0)
+    # The largest weight is no part of the result, and is taken out of its derivatives too. With it
+    # the sum is at least one: its square does not vanish where all neighbours are at the cutoff.
+    heights = jnp.where(near, logits + jnp.log(jnp.where(near, factor, 1)), -jnp.inf)
+    largest = jax.lax.stop_gradient(largest_at_receivers(heights, graph))
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
-    weights = jnp.exp(logits - from_receivers(largest, graph))
-    factor = None if envelope is None else envelope[:, None]
-    weights = weights if factor is None else factor * weights
+    heights = jnp.where(near, logits - from_receivers(largest, graph), 0)
+    weights = factor * jnp.exp(heights)
     total = from_receivers(to_receivers(weights, graph), graph)
     share = safe_divide(weights, total)
-    return share if factor is None else factor * share
+    return share if envelope is None else factor * share

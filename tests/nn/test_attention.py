@@ -56,3 +56,25 @@ def test_derivatives_are_finite_where_nobody_arrives(key):
     ):
         gradient = jax.grad(function)(jax.random.normal(key, (8, 2)))
         assert np.isfinite(gradient).all()
+
+
+def test_derivatives_are_right_where_all_neighbors_are_just_within_the_cutoff(key):
+    """Envelopes of 1e-21 in float32, as (1 - r / cutoff)^3 is within one rounding of the cutoff."""
+    graph = graph_of()
+    logits, size, ways = (jax.random.normal(k, (8, 2)) for k in jax.random.split(key, 3))
+    shares = (1 + jnp.abs(size[:, 0])).at[0].set(0)
+
+    def size_of(u, dtype=jnp.float32):
+        found = edge_softmax(logits.astype(dtype), graph, u)[:4] / 1e-21
+        return jnp.sum(ways[:4] * found)
+
+    slope = jax.grad(lambda v: size_of(1e-21 * v))
+    curve = jax.grad(lambda v: jnp.sum(slope(v)[:4] * ways[:4, 0]))
+    found = slope(shares)[:4], curve(shares)[:4]
+    with jax.enable_x64(True):
+        wide = shares.astype(jnp.float64)
+        slope = jax.grad(lambda v: size_of(1e-21 * v, jnp.float64))
+        curve = jax.grad(lambda v: jnp.sum(slope(v)[:4] * ways[:4, 0]))
+        exact = slope(wide)[:4], curve(wide)[:4]
+    for mine, right in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-4, atol=1e-5)
