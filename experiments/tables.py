@@ -8,6 +8,7 @@ expect:  both unchanged where no result has changed
 import re
 from pathlib import Path
 
+from acceptance_tables import acceptance
 from cloud_tables import (
     clouds,
     crops,
@@ -343,6 +344,7 @@ def render() -> dict[str, str]:
         "segmentation": segmentation(),
         "rotation-heads": rotation_heads(),
         "self-supervision": self_supervision(),
+        "acceptance": acceptance(),
         "learning": learning(),
         "fine-tuning": fine_tuning(),
         "training": training(),
