@@ -69,7 +69,8 @@ def of_matrices(head: str, seed: int) -> np.ndarray:
     params = network.init(first, jnp.zeros((1, 9)))
 
     def made_again(params: Any, matrices: jax.Array) -> jax.Array:
-        return ROTATION_HEADS[head].decode(network.apply(params, matrices.reshape(-1, 9)))
+        numbers: Any = network.apply(params, matrices.reshape(-1, 9))
+        return ROTATION_HEADS[head].decode(numbers)
 
     def step(state: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], None]:
         params, memory = state
