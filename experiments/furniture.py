@@ -4,11 +4,12 @@ A fifth of each class is held out (other shapes with every seed) and only tested
 chosen by it, the last averaged parameters count. Each row, a network and a way to make it blind to
 rotations, is trained on shapes turned about the upright axis (z) and on shapes turned any way
 (SO(3)), and tested on both: z/z, z/SO(3), SO(3)/SO(3). `furniture/rows.toml` holds the rows. All
-training shapes are stretched along their axes and jittered anew in every pass.
+training shapes are stretched along their axes and jittered anew in every pass; a pass sees COPIES
+random samples of the points of each.
 
 run:     python experiments/furniture.py [--seeds 3] [--networks pointnet ...] [--ways none ...]
-time:    four to ten minutes for each row and seed on one CPU core, about five hours in all; a run
-         that was stopped goes on, and what is done is not trained again
+time:    five to twenty-five minutes for each row and seed on one CPU core, about six hours in all;
+         a run that was stopped goes on, and what is done is not trained again
 expect:  where a way is exact, the three columns equal within noise; without any, z/SO(3) far below
          z/z; majority class 12 %
 reached: results/furniture.json
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import FOLDER, write
-from turns import COLUMNS, TURNS, columns, turned
+from turns import COLUMNS, TURNS, columns, sampled, turned
 
 from geojax import config, datasets
 from geojax.graphs import Structure
@@ -33,6 +34,9 @@ from geojax.points import orient
 
 HERE = Path(__file__).parent
 UPRIGHT = 1  # the data's upright axis is y
+POINTS = 256  # of the 2048 points of a shape
+COPIES = 8  # of each training shape in a pass, with other points, turns, and draws of a frame
+TESTED = 4  # of each held-out shape, so that chance in the points counts less
 
 
 class Row(NamedTuple):
@@ -40,7 +44,6 @@ class Row(NamedTuple):
 
     name: str
     tables: dict[str, Any]  # of an experiment, see `config`
-    draws: int  # copies of each training shape, for frames that are drawn
 
 
 def rows_of(table: Mapping[str, Any], networks: list[str], ways: list[str]) -> Iterator[Row]:
@@ -51,8 +54,8 @@ def rows_of(table: Mapping[str, Any], networks: list[str], ways: list[str]) -> I
             if way not in ways:
                 continue
             options = table["ways"][way]
-            draws, frames = options.get("draws", 1), options.get("frames")
-            epochs = round(chosen["epochs"] * options.get("share", 1)) // draws
+            frames = options.get("frames")
+            epochs = round(chosen["epochs"] * options.get("share", 1))
             built = chosen["table"]
             if frames is not None:
                 built = {"name": "symmetrized", "backbone": built} | frames
@@ -63,7 +66,7 @@ def rows_of(table: Mapping[str, Any], networks: list[str], ways: list[str]) -> I
             augment = [*table["train"]["augment"], *options.get("augment", [])]
             tables["train"] = table["train"] | {"epochs": epochs, "augment": augment}
             name = network if way == "none" else f"{network}, {way}"
-            yield Row(name, tables | {"name": f"furniture-{network}-{way}"}, draws)
+            yield Row(name, tables | {"name": f"furniture-{network}-{way}"})
 
 
 def outward(structures: Sequence[Structure]) -> tuple[Structure, ...]:
@@ -75,24 +78,23 @@ def outward(structures: Sequence[Structure]) -> tuple[Structure, ...]:
     )
 
 
-def drawn(structures: tuple[Structure, ...], draws: int, seed: int) -> tuple[Structure, ...]:
-    """So many copies of each cloud, each with a draw of its frame; the cloud itself for one."""
-    if draws == 1:
-        return structures
-    numbers = np.random.default_rng(seed).uniform(size=(draws, len(structures)))
+def drawn(structures: Sequence[Structure], seed: int) -> tuple[Structure, ...]:
+    """Each with a draw of its frame, which training uses and tests do without."""
+    numbers = np.random.default_rng(seed).uniform(size=len(structures))
     with_draw = lambda s, u: s.replace(inputs={**s.inputs, "draw": np.full(len(s), u)})
-    return tuple(with_draw(s, u) for row in numbers for s, u in zip(structures, row, strict=True))
+    return tuple(with_draw(s, u) for s, u in zip(structures, numbers, strict=True))
 
 
 def accuracies(row: Row, data: datasets.Dataset, seed: int) -> dict[str, Any]:
     """Of the last averaged parameters on the held-out shapes, and what the training took."""
     study = config.from_tables(row.tables)
-    train = {how: turned(data.train, how, 2 * seed, UPRIGHT) for how in TURNS}
+    train = drawn(sampled(data.train, POINTS, COPIES, 2 * seed), seed)
+    test = sampled(data.valid, POINTS, TESTED, 2 * seed + 1)
     return columns(
         lambda how: study,
         data,
-        {how: drawn(shapes, row.draws, seed) for how, shapes in train.items()},
-        {how: turned(data.valid, how, 2 * seed + 1, UPRIGHT) for how in TURNS},
+        {how: turned(train, how, 2 * seed, UPRIGHT) for how in TURNS},
+        {how: turned(test, how, 2 * seed + 1, UPRIGHT) for how in TURNS},
         seed,
         lambda model, shapes: config.evaluate(model, shapes)["targets.label.accuracy"],
     )

@@ -17,6 +17,23 @@ TURNS = ("z", "SO(3)")
 COLUMNS = {"z/z": ("z", "z"), "z/SO(3)": ("z", "SO(3)"), "SO(3)/SO(3)": ("SO(3)", "SO(3)")}
 
 
+def sampled(
+    structures: Sequence[Structure], n_points: int, copies: int, seed: int
+) -> tuple[Structure, ...]:
+    """So many samples of the points of each cloud; all clouds, then all again."""
+    rng, made = np.random.default_rng(seed), []
+    for structure in list(structures) * copies:
+        rows = np.sort(rng.permutation(len(structure))[:n_points])
+        made.append(
+            structure.replace(
+                positions=structure.positions[rows],
+                species=structure.species[rows],
+                inputs={name: value[rows] for name, value in structure.inputs.items()},
+            )
+        )
+    return tuple(made)
+
+
 def turned(
     structures: Sequence[Structure], how: str, seed: int, upright: int
 ) -> tuple[Structure, ...]:
