@@ -1,7 +1,7 @@
 """What does a point network learn about furniture without labels, as a linear probe sees it?
 
 A PointNet learns from two views of each training shape, other samples of its points, the second
-turned about the upright axis (see `networks.Views`), or to tell how it is turned ("pose"). Then a
+turned about the upright axis (see `training.views`), or to tell how it is turned ("pose"). Then a
 ridge regression from its frozen features (the mean over the points of what it puts out) to the 14
 classes is fitted on the training shapes and tested on the held-out shapes, both turned about that
 axis. Its strength is chosen by five folds of the training shapes. "untrained" is the network at the
