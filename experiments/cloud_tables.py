@@ -1,5 +1,6 @@
 """Tables of the studies on point clouds."""
 
+from statistics import median
 from typing import Any
 
 from results import markdown, result
@@ -79,12 +80,13 @@ def self_supervision() -> str:
 
 
 def rotation_heads() -> str:
-    """Errors of the numbers that networks put out for rotations."""
+    """Errors of the numbers that networks put out for rotations, medians over the seeds."""
     rows, degrees = [], lambda x: f"{x:.0f}°" if x >= 10 else f"{x:.2g}°"
     for name, row in (result("rotation-heads") or {"heads": {}})["heads"].items():
-        if "mean" not in row.get("shape", {}):
-            continue  # stopped halfway
-        cells = [degrees(row[t][m]) for t in ("matrices", "shape") for m in ("mean", "p95", "max")]
+        cells = []
+        for task in ("matrices", "shape"):
+            runs = row[task]["seeds"].values()
+            cells += [degrees(median(r[m] for r in runs)) for m in ("mean", "p95", "max")]
         rows.append([name, str(row["numbers"]), *cells, str(len(row["shape"]["seeds"]))])
     heads = ["rotation head", "numbers", "matrices: mean", "95 %", "largest"]
     return markdown([*heads, "a chair: mean", "95 %", "largest", "seeds"], rows)

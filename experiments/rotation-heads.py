@@ -22,7 +22,6 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import flax.linen as nn
@@ -153,8 +152,6 @@ def main() -> None:
                 runs = row.setdefault(task, {"seeds": {}})
                 if str(seed) not in runs["seeds"]:
                     runs["seeds"][str(seed)] = measures(errors_of(head, seed))
-                    for name in MEASURES:
-                        runs[name] = mean(run[name] for run in runs["seeds"].values())
                     write("rotation-heads", {"heads": rows})
                 print(task, head, seed, json.dumps(runs["seeds"][str(seed)]), flush=True)
 
