@@ -79,7 +79,7 @@ def view(
             `color` is there; the pose is none, or there is nothing that it could move.
     """
     plotly_modules()  # before work is done in vain
-    structure = structure_of(str(source), index, split, inputs, points=points)
+    structure = structure_of(str(source), index, split, inputs=inputs, points=points)
     told = {"read from": str(source), "index": str(index)}
     moved = None if pose is None else read_pose(Path(pose))
     if second is not None:

@@ -255,6 +255,7 @@ def _card_rows(card: Card) -> dict[str, Any]:
         "E0s [eV]": ", ".join(f"{symbol(z)} {e:.6f}" for z, e in card.E0s.items()),
         "precision": card.dtype,
         "data": f"{data.get('name', '')} {data.get('counts', '')} {data.get('level', '')}",
+        **({"classes": ", ".join(data["classes"])} if "classes" in data else {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +14,13 @@ __all__ = [
     "Index",
     "Inputs",
     "Json",
+    "Keys",
     "ModelArg",
+    "PointsOf",
     "StructureArg",
+    "Units",
     "app",
+    "as_trained",
     "atoms_of",
     "bar",
     "console",
@@ -28,6 +32,7 @@ __all__ = [
     "show_figures",
     "show_results",
     "whole_numbers",
+    "with_classes",
     "write_json",
 ]
 
@@ -44,7 +49,15 @@ Inputs = Annotated[
     str | None,
     typer.Option(help="inputs of the network in a file, such as charge=total_charge,spin=spin"),
 ]
-DataArg = Annotated[str, typer.Argument(help="a data set's name, or a file")]
+Keys = Annotated[
+    str | None,
+    typer.Option(help="of labels in a file: energy=my_energy,forces=-gradient,targets.label=*"),
+]
+Units = Annotated[str | None, typer.Option(help="in a file: energy=Ha,forces=Ha/Bohr")]
+PointsOf = Annotated[int | None, typer.Option("--points", help="sampled on a mesh")]
+DataArg = Annotated[
+    str, typer.Argument(help="a data set's name, a file, or a pattern such as 'shapes/*/*.ply'")
+]
 StructureArg = Annotated[Path, typer.Argument(help="a file of structures")]
 Index = Annotated[int, typer.Option(help="which structure of the file; -1 is the last")]
 BAD_INPUT = (ValueError, KeyError, ImportError, TypeError, OSError, FloatingPointError)
@@ -71,6 +84,30 @@ def named(inputs: str | None) -> dict[str, str]:
             f"inputs are written input=key,input=key; got {inputs!r}, where {wrong[0]!r} has no key"
         )
     return {name: key for name, _, key in parts}
+
+
+def as_trained(model: Any, source: str, points: int | None) -> dict[str, Any]:
+    """How clouds in a file are read for a model: classes, points and scale as in its training."""
+    from geojax.datasets.dataset import is_file
+
+    if not is_file(source):
+        return {}
+    told = model.card.data
+    found = {key: told[key] for key in ("classes", "points", "unit_ball") if key in told}
+    return found | ({} if points is None else {"points": points or None})
+
+
+def with_classes(structures: Sequence[Any], predictions: Sequence[Any], classes: Any) -> list[Any]:
+    """Structures with the name of the likeliest class, where one target is of classes."""
+    import numpy as np
+
+    shape, named = (len(classes),), list(structures)
+    for i, predicted in enumerate(predictions):
+        found = [value for value in predicted.targets.values() if np.shape(value) == shape]
+        if len(found) == 1 and len(classes) > 1:
+            name = str(classes[int(np.argmax(found[0]))])
+            named[i] = named[i].replace(info={**named[i].info, "geojax_class": name})
+    return named
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

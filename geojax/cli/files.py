@@ -10,6 +10,9 @@ from geojax.cli.command import (
     Index,
     Inputs,
     Json,
+    Keys,
+    PointsOf,
+    Units,
     app,
     console,
     named,
@@ -24,11 +27,16 @@ __all__ = ["check", "convert", "data", "doctor", "list_", "view"]
 @app.command()
 def data(
     source: DataArg,
+    keys: Keys = None,
+    units: Units = None,
+    inputs: Inputs = None,
+    points: PointsOf = None,
 ):
     """What is in a data set or file: counts, elements, labels found, used and ignored."""
     from geojax.datasets import inspect_data
 
-    show(inspect_data(source))
+    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs), "points": points}
+    show(inspect_data(source, **{name: value for name, value in told.items() if value}))
 
 
 @app.command()
@@ -37,8 +45,8 @@ def check(
     valid: Annotated[list[Path] | None, typer.Option(help="a file; may be repeated")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="a file; may be repeated")] = None,
     isolated: Annotated[Path | None, typer.Option(help="a file of isolated atoms")] = None,
-    keys: Annotated[str | None, typer.Option(help="energy=my_energy,forces=-gradient")] = None,
-    units: Annotated[str | None, typer.Option(help="energy=Ha,forces=Ha/Bohr")] = None,
+    keys: Keys = None,
+    units: Units = None,
     inputs: Inputs = None,
     to_json: Json = None,
 ):
@@ -80,11 +88,13 @@ def check(
 
 @app.command()
 def convert(
-    sources: Annotated[list[Path], typer.Argument(help="files of structures")],
+    sources: Annotated[list[str], typer.Argument(help="files of structures, or patterns")],
     output: Annotated[Path, typer.Argument(help="a packed file to write, .h5")],
-    keys: Annotated[str | None, typer.Option(help="energy=my_energy,forces=-gradient")] = None,
-    units: Annotated[str | None, typer.Option(help="energy=Ha,forces=Ha/Bohr")] = None,
+    keys: Keys = None,
+    units: Units = None,
     inputs: Inputs = None,
+    points: PointsOf = None,
+    unit_ball: Annotated[bool, typer.Option("--unit-ball", help="centre and scale clouds")] = False,
 ):
     """Write structures of any files to one packed file, of which training reads a part at a time.
 
@@ -97,9 +107,10 @@ def convert(
         "keys": named(keys),
         "units": named(units),
         "inputs": named(inputs),
+        "points": points,
+        "unit_ball": unit_ball,
     }
-    found = (s for source in sources for s in iread(source, **options))
-    count = pack(output, found)
+    count = pack(output, iread(sources, **options))
     say(f"{count} structures written to {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
@@ -110,7 +121,7 @@ def view(
     color: Annotated[str | None, typer.Option(help="label, normals, error, an input, …")] = None,
     second: Annotated[Path | None, typer.Option(help="the target of a registration")] = None,
     pose: Annotated[Path | None, typer.Option(help="of the first, in JSON or npy")] = None,
-    points: Annotated[int | None, typer.Option(help="sampled on a mesh")] = None,
+    points: PointsOf = None,
     split: Annotated[str, typer.Option(help="of a data set")] = "train",
     index: Index = 0,
     inputs: Inputs = None,

@@ -10,14 +10,19 @@ from geojax.cli.command import (
     DataArg,
     Inputs,
     Json,
+    Keys,
     ModelArg,
+    PointsOf,
+    Units,
     app,
+    as_trained,
     console,
     named,
     say,
     show,
     show_errors,
     show_results,
+    with_classes,
     write_json,
 )
 from geojax.cli.launch import end_with_launcher, launch
@@ -83,17 +88,31 @@ def evaluate(
     model: ModelArg,
     data: DataArg,
     split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "test",
+    keys: Keys = None,
+    units: Units = None,
     inputs: Inputs = None,
+    points: PointsOf = None,
     to_json: Json = None,
 ):
-    """Errors of a model on labelled structures, beside a baseline that looks at no geometry."""
+    """Errors of a model on labelled structures, beside a baseline that looks at no geometry.
+
+    Clouds are read as the training's were: scaled or not, with its classes, and so many points of
+    a mesh (--points 0: the points that are there).
+    """
     from geojax.config import evaluate as errors_of
     from geojax.datasets import structures_of
     from geojax.metrics import constant_baseline
     from geojax.zoo import load
 
-    structures, train_set = structures_of(data, split, named(inputs))
-    errors = errors_of(load(model), structures)
+    found = load(model)
+    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
+    structures, train_set = structures_of(data, split, **told, **as_trained(found, data, points))
+    errors = errors_of(found, structures)
+    if not errors:
+        raise ValueError(
+            f"a model is compared with labels; {data} has none of what {model} predicts (geojax "
+            "data shows what it has); name them by --keys"
+        )
     show_errors(f"{model} on {data}", errors, constant_baseline(train_set, structures))
     write_json(to_json, {"model": model, "data": data, "split": split, "errors": errors})
 
@@ -101,21 +120,30 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelArg,
-    structures: Annotated[Path, typer.Argument(help="a file of structures")],
+    structures: Annotated[str, typer.Argument(help="a file of structures, or a pattern")],
     output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
     properties: Annotated[
         str | None, typer.Option(help="such as energy,forces,stress; default: what was trained")
     ] = None,
+    units: Units = None,
     inputs: Inputs = None,
+    points: PointsOf = None,
 ):
-    """Write predictions as geojax_energy, geojax_forces, …; labels that are there stay."""
+    """Write predictions as geojax_energy, geojax_forces, …; labels that are there stay.
+
+    Clouds are read as by evaluate; of classes that have names, geojax_class is the likeliest.
+    """
     from geojax.datasets import formats
     from geojax.inference import predict as run
     from geojax.zoo import load
 
-    found = formats.read(structures, inputs=named(inputs)).structures
+    trained = load(model)
+    told = {"units": named(units), "inputs": named(inputs)}
+    found = formats.read(structures, **told, **as_trained(trained, structures, points)).structures
     wanted = None if properties is None else tuple(properties.split(","))
-    formats.write(output, found, run(load(model), found, wanted))
+    predictions = run(trained, found, wanted)
+    classes = trained.card.data.get("classes", ())
+    formats.write(output, with_classes(found, predictions, classes), predictions)
     say(f"{len(found)} structures written to {output}")
 
 
@@ -167,6 +195,8 @@ def calibrate(
     ensemble: Annotated[Path, typer.Argument(help="the folder of an ensemble, full or shallow")],
     data: DataArg,
     split: Annotated[str, typer.Option(help="train, valid or test, of a data set")] = "valid",
+    keys: Keys = None,
+    units: Units = None,
     inputs: Inputs = None,
     to_json: Json = None,
 ):
@@ -176,7 +206,8 @@ def calibrate(
     from geojax.inference import calibrate as scales_of
 
     found = zoo.load(ensemble)
-    structures, _ = structures_of(data, split, named(inputs))
+    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
+    structures, _ = structures_of(data, split, **told, **as_trained(found, data, None))
     record = scales_of(found, structures).record()
     zoo.save(found.replace_card(calibration=record), ensemble)
     for part in zoo.describe(str(ensemble)):

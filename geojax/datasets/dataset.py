@@ -5,12 +5,14 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from geojax.assets import PACKAGE
+from geojax.datasets import formats
 from geojax.datasets.formats import LabelReport, Reading, read
 from geojax.datasets.packed import Chosen, Packed, is_packed, open_packed
 from geojax.elements import symbol
@@ -87,27 +89,30 @@ def is_file(source: str) -> bool:
 def structures_of(
     source: str,
     split: str = "test",
-    inputs: Mapping[str, str] | None = None,
-    *,
-    points: int | None = None,
+    **reading: Any,
 ) -> tuple[Sequence[Structure], Sequence[Structure]]:
     """The structures of a file, or of a split of a data set, and those to fit a baseline on.
 
     Args:
-        source: a file, or the name of a data set.
+        source: a file or a pattern, or the name of a data set.
         split: train, valid or test; a file has one.
-        inputs, points: of a file, see `formats.read`.
+        reading: how a file is read, see `formats.read`.
 
     Raises:
         KeyError: there is no data set or split of that name.
-        ValueError: as `formats.read`; the split is empty.
+        ValueError: as `formats.read`; the split is empty; a data set is told how to be read.
     """
     if is_file(source):
-        found = read(source, inputs=inputs, points=points).structures
+        found = read(source, **reading).structures
         return found, found
     parts = ("train", "valid", "test")
     if split not in parts:
         raise KeyError(f"a data set has no split {split!r}; {did_you_mean(split, parts)}")
+    if given := sorted(name for name, value in reading.items() if value):
+        raise ValueError(
+            f"a data set says itself how it is read; got {', '.join(given)} for {source!r}; leave "
+            "them out, or name a file"
+        )
     data = load(source)
     if not getattr(data, split):
         there = ", ".join(part for part in parts if getattr(data, part))
@@ -119,16 +124,14 @@ def structure_of(
     source: str,
     index: int,
     split: str = "test",
-    inputs: Mapping[str, str] | None = None,
-    *,
-    points: int | None = None,
+    **reading: Any,
 ) -> Structure:
     """One of `structures_of`; -1 is the last.
 
     Raises:
         ValueError: there is none of that index; as `structures_of`.
     """
-    found, _ = structures_of(source, split, inputs, points=points)
+    found, _ = structures_of(source, split, **reading)
     if not -len(found) <= index < len(found):
         raise ValueError(f"{source} has {len(found)} structures; got index {index}")
     return found[index]
@@ -238,9 +241,9 @@ def isolated_energies(structures: Sequence[Structure]) -> dict[int, float]:
 
 
 def from_files(
-    train: str | Path,
-    valid: str | Path | int | float = 0.1,
-    test: str | Path | int | float = 0,
+    train: formats.Source,
+    valid: formats.Source | int | float = 0.1,
+    test: formats.Source | int | float = 0,
     *,
     name: str | None = None,
     E0s: str | Path | None = None,
@@ -248,6 +251,9 @@ def from_files(
     units: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     skip_bad: bool = False,
+    points: int | None = None,
+    unit_ball: bool = False,
+    classes: Sequence[str] = (),
     seed: int = 0,
 ) -> Dataset:
     """A data set from files of one's own.
@@ -256,29 +262,33 @@ def from_files(
     energies of isolated atoms and are not trained on.
 
     Args:
-        train: a file, see `formats.read`; of a packed one (see `datasets.packed`) the training
-            structures stay in the file.
+        train: a file, a pattern or several, see `formats.read`; of one packed file (see
+            `datasets.packed`) the training structures stay in the file.
         valid, test: files, or how many (or which fraction) of the training structures to hold out
             at random. Frames of one trajectory resemble each other: hold out a file of other runs
             where there is one.
         name: the name of the training file by default.
         E0s: a file of isolated atoms.
         keys, units, inputs, skip_bad: see `formats.read`; of all files, also that of `E0s`.
-        seed: of the random split.
+        points, unit_ball: of clouds, see `formats.read`.
+        classes: see `formats.read`; by default those of the training files, for all files.
+        seed: of the random split, and of the points on a mesh.
 
     Raises:
         ValueError: E0s are no file; and as `formats.read` and `split`.
     """
-    options = {"keys": keys, "units": units, "inputs": inputs, "skip_bad": skip_bad}
+    options = {"keys": keys, "units": units, "inputs": inputs}
+    shapes = {"points": points, "unit_ball": unit_ball, "classes": tuple(classes)}
     readings: dict[str, Reading] = {}
-    if is_packed(train):
-        every = open_packed(train, {"keys": keys, "units": units, "inputs": inputs})
+    if isinstance(train, str | Path) and is_packed(train):
+        every = open_packed(train, options | shapes)
     else:
-        readings["train"] = read(train, **options)
+        readings["train"] = read(train, **options, **shapes, skip_bad=skip_bad, seed=seed)
         every = readings["train"].structures
+        shapes["classes"] = readings["train"].report.classes
     for part, source in (("valid", valid), ("test", test)):
-        if isinstance(source, str | Path):
-            readings[part] = read(source, **options)
+        if not isinstance(source, int | float):
+            readings[part] = read(source, **options, **shapes, skip_bad=skip_bad, seed=seed)
     apart = np.array([_is_isolated(s) for s in every])
     alone = [every[int(i)] for i in np.flatnonzero(apart)]
     if E0s is not None:
@@ -290,7 +300,7 @@ def from_files(
         named = {label: key for label, key in (keys or {}).items() if label == "energy"}
         readings["E0s"] = read(E0s, keys=named, units=units)
         alone = list(readings["E0s"].structures)
-    sizes = [0 if isinstance(size, str | Path) else size for size in (valid, test)]
+    sizes = [size if isinstance(size, int | float) else 0 for size in (valid, test)]
     taken = split(np.flatnonzero(~apart).tolist(), [-1, *sizes], seed)
     parts: dict[str, Any] = {
         part: tuple(every[i] for i in taken[number]) for number, part in ((1, "valid"), (2, "test"))
@@ -298,12 +308,21 @@ def from_files(
     stays = isinstance(every, Packed)
     parts["train"] = Chosen(every, taken[0]) if stays else tuple(every[i] for i in taken[0])
     parts |= {key: r.structures for key, r in readings.items() if key in ("valid", "test")}
+    source = train if isinstance(train, str | Path) else ", ".join(map(str, train))
+    told = {key: list(x) if key == "classes" else x for key, x in shapes.items() if x}
     return Dataset(
-        name=name or Path(train).name.split(".")[0],
+        name=name or _name(train),
         **parts,
-        card={"source": str(train), "E0s": isolated_energies(alone) or None},
+        card={"source": str(source), "E0s": isolated_energies(alone) or None, **told},
         reports=tuple(reading.report for reading in readings.values()),
     )
+
+
+def _name(source: formats.Source) -> str:
+    """Of the first file, or of the folder that a pattern begins with."""
+    parts = Path(source if isinstance(source, str | Path) else source[0]).parts
+    plain = list(takewhile(lambda part: not formats.is_pattern(part), parts))
+    return plain[-1].split(".")[0] if plain else "data"
 
 
 def _is_isolated(structure: Structure) -> bool:

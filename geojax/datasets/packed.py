@@ -117,7 +117,7 @@ def open_packed(path: str | Path, told: Mapping[str, Any]) -> Packed:
     """The structures of a packed file.
 
     Args:
-        told: keys, units, inputs: of which there must be none.
+        told: keys, units, inputs, …: of which there must be none.
 
     Raises:
         ImportError, ValueError: as `Packed`; something is told of what the file says itself.

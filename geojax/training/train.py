@@ -281,7 +281,7 @@ def _slotted(outputs: Sequence[Output], splits: Mapping[str, Sequence[Structure]
 
 
 def _data_record(data: Dataset, network: Any) -> dict[str, Any]:
-    keep = ("licence", "level", "citation", "source", "units")
+    keep = ("licence", "level", "citation", "source", "units", "classes", "points", "unit_ball")
     given = {name: np.shape(value)[1:] for name, value in data.train[0].inputs.items()}
     usual = input_shapes(network)
     unusual = {n: list(s) for n, s in given.items() if n in usual and s != usual[n]}

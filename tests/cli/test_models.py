@@ -74,3 +74,33 @@ def test_the_road_of_an_ensemble(untrained, tmp_path: Path):
         run("select", str(where / "0"), str(pool), str(out), "--count", "1")
     with pytest.raises(TypeError):
         run("certify", str(where))
+
+
+def test_the_road_of_clouds_in_folders(tmp_path: Path, monkeypatch):
+    """A folder for each class, meshes sampled and scaled: train, evaluate, predict."""
+    trimesh = pytest.importorskip("trimesh", reason="meshes are read by trimesh")
+    for kind, size in (("flat", (9, 9, 1)), ("long", (1, 1, 9))):
+        for split, count in (("train", 4), ("test", 1)):
+            (tmp_path / kind / split).mkdir(parents=True)
+            for i in range(count):
+                box = trimesh.creation.box(extents=[side + i for side in size])
+                box.export(tmp_path / kind / split / f"{i}.off")
+    (tmp_path / "study.toml").write_text(
+        '[data]\ntrain = "*/train/*.off"\ntest = "*/test/*.off"\nvalid = 2\npoints = 16\n'
+        'unit_ball = true\nkeys = { "targets.label" = "*" }\n'
+        '[network]\nname = "pointnet"\nwidths = [8]\nhead = [8]\nirreps_out = "2x0e"\n'
+        '[[outputs]]\nname = "targets.label"\nirreps = "2x0e"\npool = "mean"\nunit = ""\n'
+        '[loss]\n"targets.label" = { kind = "cross-entropy" }\n[train]\nepochs = 1\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "study.toml")[0] == 0
+    model = "runs/study/model"
+    assert "flat, long" in run("inspect", model)[1]
+    code, text = run("evaluate", model, "*/test/*.off", "--keys", "targets.label=*")
+    assert code == 0 and "accuracy" in text
+    assert run("predict", model, "*/test/*.off", "out.xyz")[0] == 0
+    written = (tmp_path / "out.xyz").read_text()
+    assert written.count("geojax_class=") == 2 and "file=flat/test/0.off" in written
+    assert written.startswith("16\n")
+    with pytest.raises(ValueError, match="has none of what .* predicts.* name them by --keys"):
+        run("evaluate", model, "*/test/*.off")

@@ -251,9 +251,15 @@ def test_other_kinds_of_files_are_refused(tmp_path, name):
         read(tmp_path / file)
 
 
-@pytest.mark.parametrize("name", ["a.xyz", "."])
-def test_files_that_are_not_there_are_named(tmp_path, name):
-    pattern = "structures are read from a file; there is none at .*; check the path"
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("a.xyz", "structures are read from a file; there is none at .*a.xyz; check the path"),
+        (".", r"structures are read from files; .* is a folder; name its files, .*/\*\.xyz"),
+        ("*.xyz", r"structures are read from files; none matches .*\*\.xyz"),
+    ],
+)
+def test_files_that_are_not_there_are_named(tmp_path, name, pattern):
     with pytest.raises(FileNotFoundError, match=pattern):
         read(tmp_path / name)
 

@@ -96,6 +96,33 @@ def test_files_make_a_data_set(tmp_path):
     assert not set(numbers(data.train)) & set(numbers(data.valid))
 
 
+def test_folders_of_classes_make_a_data_set(tmp_path):
+    for part, kinds in (("train", "abc"), ("test", "cb")):
+        for kind in kinds:
+            folder = tmp_path / "shapes" / kind / part
+            folder.mkdir(parents=True)
+            for i in range(2):
+                (folder / f"{i}.xyz").write_text("0 0 0\n2 0 0\n")
+    pattern = str(tmp_path / "shapes" / "*" / "{}" / "*.xyz")
+    data = from_files(
+        pattern.format("train"),
+        test=pattern.format("test"),
+        valid=0,
+        keys={"targets.label": "*"},
+        unit_ball=True,
+    )
+    assert data.name == "shapes" and data.card["classes"] == ["a", "b", "c"]
+    assert [int(s.properties.targets["label"]) for s in data.test] == [1, 1, 2, 2]
+    assert data.train[0].positions[0, 0] == -1 and data.card["unit_ball"] is True
+
+
+def test_several_files_make_a_data_set(tmp_path):
+    for name in "abc":
+        write(tmp_path / f"{name}.xyz", dimers(4))
+    data = from_files([tmp_path / "a.xyz", tmp_path / "b.xyz"], valid=[tmp_path / "c.xyz"])
+    assert (len(data.train), len(data.valid), data.name) == (8, 4, "a")
+
+
 def test_a_file_may_give_the_isolated_atoms(tmp_path):
     write(tmp_path / "mine.xyz", dimers(10))
     write(tmp_path / "atoms.xyz", [atom(energy=-13.5)])
@@ -188,5 +215,7 @@ def test_structures_are_of_a_file_or_of_a_split(tmp_path):
         structure_of("none.xyz", 0)
     with pytest.raises(KeyError, match="no split 'tset'; did you mean 'test'"):
         structures_of("tetris", "tset")
+    with pytest.raises(ValueError, match="says itself how it is read; got points for 'tetris'"):
+        structures_of("tetris", "valid", inputs={}, points=5)
     with pytest.raises(KeyError, match="there is no dataset 'tetriss'"):
         structures_of("tetriss")

@@ -2,6 +2,18 @@
 
 from geojax.datasets.formats.atoms import from_ase, to_ase
 from geojax.datasets.formats.files import Reading, append, iread, read, write
+from geojax.datasets.formats.paths import Source, is_pattern
 from geojax.datasets.formats.report import LabelReport
 
-__all__ = ["LabelReport", "Reading", "append", "from_ase", "iread", "read", "to_ase", "write"]
+__all__ = [
+    "LabelReport",
+    "Reading",
+    "Source",
+    "append",
+    "from_ase",
+    "iread",
+    "is_pattern",
+    "read",
+    "to_ase",
+    "write",
+]

@@ -59,7 +59,12 @@ def is_cloud(path: Path, keys: Mapping[str, str]) -> bool:
 
 
 def cloud_records(
-    path: Path, *, points: int | None = None, seed: int = 0, skip_bad: bool = False
+    path: Path,
+    *,
+    points: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    unit_ball: bool = False,
 ) -> Generator[Record, None, None]:
     """The clouds of a file.
 
@@ -67,6 +72,7 @@ def cloud_records(
         points: of a mesh: sample so many on its surface in place of its corners.
         seed: of the sample.
         skip_bad: leave out points whose numbers are not finite.
+        unit_ball: the mean of the points is moved to the origin, the farthest to radius 1.
 
     Raises:
         ImportError: trimesh, laspy or lazrs is needed and not installed.
@@ -76,7 +82,16 @@ def cloud_records(
     data, where = _content(path), str(path)
     for i, found in enumerate(_read(data, _kind(path), where, points, seed)):
         place = where if _kind(path) not in (".npy", ".npz") or i == 0 else f"{where}: cloud {i}"
-        yield record(place, found, skip_bad=skip_bad)
+        cloud = record(place, found, skip_bad=skip_bad)
+        yield _in_unit_ball(cloud) if unit_ball else cloud
+
+
+def _in_unit_ball(cloud: Record) -> Record:
+    positions = cloud.positions - cloud.positions.mean(0)
+    radius = float(np.linalg.norm(positions, axis=1).max())
+    note = "moved and scaled: the mean at the origin, the farthest point at radius 1"
+    scaled = positions / radius if radius > 0 else positions
+    return cloud._replace(positions=scaled, notes=(*cloud.notes, note))
 
 
 def _read(data: bytes, kind: str, where: str, points: int | None, seed: int) -> Iterator[Points]:

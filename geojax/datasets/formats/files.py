@@ -3,11 +3,13 @@
 import gzip
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from geojax.datasets.formats import arrays, atoms, clouds, extxyz
-from geojax.datasets.formats.labels import ASE_KEYS, Record, Rules, Use, build, rules
+from geojax.datasets.formats.labels import ASE_KEYS, Entry, Record, Rules, Use, build, rules
+from geojax.datasets.formats.paths import ANY, File, Source, called, files_of
 from geojax.datasets.formats.report import LabelReport, tally
 from geojax.datasets.packed import is_packed, open_packed
 from geojax.files import replacing, write_whole
@@ -30,29 +32,50 @@ UNIT_EXAMPLES = {
 
 
 class Reading(NamedTuple):
-    """The structures of a file, and the account of its keys."""
+    """The structures of a file, or of several, and the account of their keys."""
 
     structures: tuple[Structure, ...]
     report: LabelReport
 
 
+class Ways(NamedTuple):
+    """How files are read; the arguments of `read`."""
+
+    keys: Mapping[str, str]
+    units: Mapping[str, str] | None
+    inputs: Mapping[str, str] | None
+    classes: tuple[str, ...] = ()
+    points: int | None = None
+    unit_ball: bool = False
+    seed: int = 0
+
+    def named(self, files: Sequence[File]) -> "Ways":
+        """With the classes that wildcards stand for, where none are given."""
+        if self.classes or ANY not in self.keys.values():
+            return self
+        return self._replace(classes=tuple(sorted({f.wildcard for f in files if f.wildcard})))
+
+
 def read(
-    path: str | Path,
+    path: Source,
     *,
     keys: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     skip_bad: bool = False,
     points: int | None = None,
+    unit_ball: bool = False,
+    classes: Sequence[str] = (),
     seed: int = 0,
 ) -> Reading:
-    """All structures of a file with their labels.
+    """All structures of a file, or of several, with their labels.
 
     A cloud of points has species 0, its own unit of length, and every field of the file as an input
     under its name; normals, colors (from 0 to 1) and intensity are called so.
 
     Args:
-        path: extended xyz (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`, or
+        path: a file, a pattern such as "shapes/*/train/*.off", or several of either. Extended xyz
+            (`.xyz`, `.extxyz`), an ASE database (`.db`), either also with `.gz`, or
             one on LMDB (`.aselmdb`, as OMat24 and OMol25 come); arrays in `.npz`, `.h5` or `.hdf5`
             (layouts: see `formats.arrays` and `datasets.packed`); points in `.ply`, `.pcd`, `.vtk`,
             `.las`, `.laz`, `.off`, `.obj`, `.stl`, `.csv`, `.txt`, `.asc`, `.npy`, and in `.xyz`
@@ -60,7 +83,8 @@ def read(
         keys: label -> key of the file, for labels that are not called `REF_energy`, `energy`,
             `REF_forces`, `forces`, `REF_stress`, `stress` or `virials`; also for `targets.NAME`
             and `node_targets.NAME`. A key that is named must be in the file; frames that lack it
-            have no such label. "-gradient" is minus the value of `gradient`.
+            have no such label. "-gradient" is minus the value of `gradient`. "*" is what the first
+            wildcard of a pattern stands for, such as the folder that is called like a class.
         units: unit of "positions" and of labels. Extended xyz and databases are in ASE's units
             unless said otherwise; files of arrays have no convention: there the unit of everything
             that is read has to be stated.
@@ -69,34 +93,41 @@ def read(
         skip_bad: leave out frames that cannot be read and list them in the report; of a cloud the
             points that are not finite.
         points: of a mesh: sample so many on its surface; without it the corners are the points.
-        seed: of that sample.
+        unit_ball: of clouds: moved and scaled, so that the mean of the points is the origin and the
+            farthest is at radius 1.
+        classes: the words that a target may have in the file, in the order of their numbers;
+            by default what "*" stands for, in alphabetical order.
+        seed: of the points on a mesh.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: an unknown kind of file; no structures; a frame that cannot be read or has a
-            label that is not finite; a named key that is nowhere. Messages begin with file and line
-            or frame.
+            label that is not finite; a named key that is nowhere; a class that is not one of
+            `classes`. Messages begin with file and line or frame.
         KeyError: an unknown label or unit.
         ImportError: ase, ase-db-backends, h5py, trimesh, laspy or lazrs is needed and not
             installed.
     """
-    path = _existing(path)
-    if is_packed(path):
-        packed = open_packed(path, {"keys": keys, "units": units, "inputs": inputs})
-        return Reading(tuple(packed), tally(path.name, packed, map(_of_packed, packed)))
+    files = files_of(path)
+    ways = Ways(keys or {}, units, inputs, tuple(classes), points, unit_ball, seed).named(files)
     rejected: list[str] = []
-    kept = _frames(path, keys, units, inputs, points, seed, rejected if skip_bad else None)
+    kept = _frames(files, ways, rejected if skip_bad else None)
     structures, uses, notes = zip(*kept, strict=True)
     lines = [line for frame in notes for line in frame]
-    return Reading(structures, tally(path.name, structures, uses, rejected, lines))
+    report = tally(called(path), structures, uses, rejected, lines)
+    return Reading(structures, replace(report, classes=ways.classes))
 
 
 def iread(
-    path: str | Path,
+    path: Source,
     *,
     keys: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
+    points: int | None = None,
+    unit_ball: bool = False,
+    classes: Sequence[str] = (),
+    seed: int = 0,
 ) -> Iterator[Structure]:
     """The structures of a file one by one, for files larger than memory; see `read`.
 
@@ -106,11 +137,9 @@ def iread(
     Raises:
         As `read`.
     """
-    path = _existing(path)
-    if is_packed(path):
-        yield from open_packed(path, {"keys": keys, "units": units, "inputs": inputs})
-        return
-    for frame in _frames(path, keys, units, inputs, None, 0, None):
+    files = files_of(path)
+    ways = Ways(keys or {}, units, inputs, tuple(classes), points, unit_ball, seed).named(files)
+    for frame in _frames(files, ways, None):
         yield frame.structure
 
 
@@ -120,60 +149,81 @@ class _Frame(NamedTuple):
     notes: Sequence[str]
 
 
-def _frames(
-    path: Path,
-    keys: Mapping[str, str] | None,
-    units: Mapping[str, str] | None,
-    inputs: Mapping[str, str] | None,
-    points: int | None,
-    seed: int,
-    rejected: list[str] | None,
-) -> Iterator[_Frame]:
+def _frames(files: Sequence[File], ways: Ways, rejected: list[str] | None) -> Iterator[_Frame]:
     """What `read` reads; bad frames are left out and their errors added to `rejected`, if given."""
-    cloud = clouds.is_cloud(path, keys or {})
-    if cloud:
-        _check_cloud(path, units)
-        skip_bad = rejected is not None
-        records = clouds.cloud_records(path, points=points, seed=seed, skip_bad=skip_bad)
-        chosen = rules(keys, None, inputs, precedence={})
-    elif points is not None:
-        raise ValueError(f"{path}: points are sampled on a mesh; this file is none; got {points=}")
-    else:
-        records, chosen = _open(path, dict(keys or {}), units, inputs)
-    count, seen, labels = 0, set[str](), set[str | None]()
-    with closing(records):  # also where a frame is bad: a database is not opened twice
-        for record in records:
-            try:
-                if isinstance(record, ValueError):
-                    raise record
-                seen |= {entry.key for entry in record.entries}
-                structure, uses = build(record, chosen)
-            except ValueError as error:
-                if rejected is None:
-                    raise
-                rejected.append(str(error))
-                continue
-            count += 1
-            if new := {use.label for use in uses} - labels:
-                labels |= new
-                if path.name.lower().endswith(ARRAYS) and not cloud:
-                    _check_units(path, labels, chosen)
-            yield _Frame(structure, uses, record.notes)
-    _check_named(path, chosen, seen)
+    count, seen, named = 0, set[str](), dict[str, str]()
+    for file in files:
+        if is_packed(file.path):
+            told = ways._asdict() | {"seed": 0}
+            for structure in open_packed(file.path, told):
+                count += 1
+                yield _Frame(structure, _of_packed(structure), ())
+            continue
+        records, chosen, unit_needed = _opened(file, ways, rejected is not None)
+        if len(files) > 1:
+            records = _with(records, Entry("file", "info", str(file.path)))
+        named |= chosen.keys
+        labels = set[str | None]()
+        with closing(records):  # also where a frame is bad: a database is not opened twice
+            for record in records:
+                try:
+                    if isinstance(record, ValueError):
+                        raise record
+                    seen |= {entry.key for entry in record.entries}
+                    structure, uses = build(record, chosen)
+                except ValueError as error:
+                    if rejected is None:
+                        raise
+                    rejected.append(str(error))
+                    continue
+                count += 1
+                if new := {use.label for use in uses} - labels:
+                    labels |= new
+                    if unit_needed:
+                        _check_units(file.path, labels, chosen)
+                yield _Frame(structure, uses, record.notes)
+    where = files[0].path if len(files) == 1 else f"{len(files)} files from {files[0].path} on"
+    _check_named(where, named, seen)
     if not count:
         reasons = f"; all {len(rejected)} were left out: {rejected[0]}" if rejected else ""
         raise ValueError(
-            f"{path}: a file holds at least one structure; it has none{reasons}; write it again"
+            f"{where}: a file holds at least one structure; it has none{reasons}; write it again"
         )
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"structures are read from a file; there is none at {path}; check the path"
+def _opened(
+    file: File, ways: Ways, skip_bad: bool
+) -> tuple[Generator[Record | ValueError, None, None], Rules, bool]:
+    """The records of a file, how to read them, and whether units have to be stated."""
+    path, keys = file.path, dict(ways.keys)
+    cloud = clouds.is_cloud(path, keys)
+    if cloud:
+        _check_cloud(path, ways.units)
+        records = clouds.cloud_records(
+            path, points=ways.points, seed=ways.seed, skip_bad=skip_bad, unit_ball=ways.unit_ball
         )
-    return path
+        chosen = rules(keys, None, ways.inputs, {}, ways.classes)
+    elif ways.points is not None or ways.unit_ball:
+        raise ValueError(
+            f"{path}: points are sampled on a mesh, and clouds scaled into a ball; this file is of "
+            f"atoms; got points={ways.points}, unit_ball={ways.unit_ball}"
+        )
+    else:
+        records, chosen = _open(path, keys, ways)
+    if file.wildcard and ANY in keys.values():
+        records = _with(records, Entry(ANY, "path", file.wildcard))
+    return records, chosen, path.name.lower().endswith(ARRAYS) and not cloud
+
+
+def _with(
+    records: Generator[Record | ValueError, None, None], more: Entry
+) -> Generator[Record | ValueError, None, None]:
+    """Records with one more entry, where they have none of its key."""
+    with closing(records):
+        for record in records:
+            if isinstance(record, Record) and all(e.key != more.key for e in record.entries):
+                record = record._replace(entries=(*record.entries, more))
+            yield record
 
 
 def _of_packed(structure: Structure) -> list[Use]:
@@ -182,19 +232,17 @@ def _of_packed(structure: Structure) -> list[Use]:
 
 
 def _open(
-    path: Path,
-    keys: dict[str, str],
-    units: Mapping[str, str] | None,
-    inputs: Mapping[str, str] | None,
+    path: Path, keys: dict[str, str], ways: Ways
 ) -> tuple[Generator[Record | ValueError, None, None], Rules]:
     name = path.name.lower()
     if name.endswith(XYZ):
-        return extxyz.records(path), rules(keys, units, inputs, ASE_KEYS)
+        return extxyz.records(path), rules(keys, ways.units, ways.inputs, ASE_KEYS, ways.classes)
     if name.endswith(DATABASES):
-        return atoms.database_records(path), rules(keys, units, inputs, ASE_KEYS)
+        chosen = rules(keys, ways.units, ways.inputs, ASE_KEYS, ways.classes)
+        return atoms.database_records(path), chosen
     if name.endswith(ARRAYS):
         geometry = {key: keys.pop(key) for key in arrays.GEOMETRY if key in keys}
-        chosen = rules(keys, units, inputs, arrays.ARRAY_KEYS)
+        chosen = rules(keys, ways.units, ways.inputs, arrays.ARRAY_KEYS, ways.classes)
         reader = arrays.npz_records if name.endswith(".npz") else arrays.hdf5_records
         return reader(path, geometry), chosen
     known = [*XYZ, *DATABASES, *ARRAYS, *clouds.CLOUDS]
@@ -211,11 +259,11 @@ def _check_cloud(path: Path, units: Mapping[str, str] | None) -> None:
         )
 
 
-def _check_named(path: Path, chosen: Rules, seen: set[str]) -> None:
-    for label, key in chosen.keys.items():
+def _check_named(where: Any, named: Mapping[str, str], seen: set[str]) -> None:
+    for label, key in named.items():
         if key not in seen and key.removeprefix("-") not in seen:
             raise ValueError(
-                f"{path}: the key {key!r} was named for {label!r} and no frame has it; "
+                f"{where}: the key {key!r} was named for {label!r} and no frame has it; "
                 f"{did_you_mean(key, seen)}"
             )
 

@@ -94,6 +94,7 @@ class Rules:
     factors: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     precedence: Precedence = field(default_factory=lambda: ASE_KEYS)
+    classes: Sequence[str] = ()
 
 
 def rules(
@@ -101,6 +102,7 @@ def rules(
     units: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     precedence: Precedence = ASE_KEYS,
+    classes: Sequence[str] = (),
 ) -> Rules:
     """Checked rules.
 
@@ -112,11 +114,14 @@ def rules(
         inputs: input of the structure -> key of the file, per node or one number of the whole
             structure (its charge, its spin), which every node gets.
         precedence: which keys are labels without being named.
+        classes: what the numbers of a target stand for, where a file holds these words.
 
     Raises:
         KeyError: an unknown label or unit.
-        ValueError: a unit of another dimension than its label.
+        ValueError: a unit of another dimension than its label; a class twice.
     """
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"a class is named once; got {list(classes)}")
     for label in keys or {}:
         group, dot, name = label.partition(".")
         if not (label in PLAIN_LABELS or (dot and name and group in GROUPS)):
@@ -130,7 +135,7 @@ def rules(
                 f"{did_you_mean(label, OWN_UNITS)}"
             )
         factors[label] = convert(1.0, unit, OWN_UNITS[label])
-    return Rules(dict(keys or {}), factors, dict(inputs or {}), precedence)
+    return Rules(dict(keys or {}), factors, dict(inputs or {}), precedence, tuple(classes))
 
 
 def build(record: Record, rules: Rules) -> tuple[Structure, list[Use]]:
@@ -256,7 +261,7 @@ def _one(
             remark = "not used: stress needs three lattice vectors that repeat"
             uses[entry] = Use(entry.key, entry.kind, None, remark)
             continue
-        new = _checked(how, entry.key, entry.value, bare)
+        new = _checked(how, entry.key, entry.value, bare, rules.classes)
         factor = sign * rules.factors.get(how, 1.0)
         factor = -factor / bare.volume if how == "virials" else factor
         new = new if factor == 1.0 else np.asarray(new * factor)  # an integer stays one
@@ -276,8 +281,12 @@ def _agree(label: str, first: np.ndarray, second: np.ndarray, keys: str) -> None
         )
 
 
-def _checked(label: str, key: str, value: Any, bare: Structure) -> np.ndarray:
+def _checked(
+    label: str, key: str, value: Any, bare: Structure, classes: Sequence[str]
+) -> np.ndarray:
     """The value as an array of the label's shape, finite."""
+    if label.partition(".")[0] in GROUPS:
+        value = _numbers_of_words(key, value, classes)
     array = _numbers(key, value)
     n = len(bare)
     if label == "energy":
@@ -311,6 +320,22 @@ def _checked(label: str, key: str, value: Any, bare: Structure) -> np.ndarray:
             "give skip_bad=True to leave such frames out"
         )
     return array
+
+
+def _numbers_of_words(key: str, value: Any, classes: Sequence[str]) -> Any:
+    """The numbers of classes in place of their names; numbers stay."""
+    words = np.asarray(value)
+    if words.dtype.kind != "U":
+        return value
+    if not classes:
+        raise ValueError(
+            f"classes have numbers; {key} has words, such as {str(words.flat[0])[:60]!r}; state "
+            "all of them in the order of their numbers: classes=[…]"
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    if unknown := sorted(set(words.ravel().tolist()) - set(number)):
+        raise ValueError(f"{key} is a class; {did_you_mean(unknown[0], number)}")
+    return np.vectorize(number.__getitem__, otypes=[np.int64])(words)
 
 
 def _numbers(key: str, value: Any) -> np.ndarray:

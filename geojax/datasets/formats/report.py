@@ -19,6 +19,7 @@ __all__ = ["KeyCount", "LabelReport", "suspicions", "tally"]
 LARGE_FORCE = 100.0  # [eV/Å], median component
 LARGE_RANGE = 100.0  # [eV/atom], between structures of one composition
 LARGE_STRESS = 10.0  # [eV/Å³], 1600 GPa
+MOST_NOTES = 8  # that are shown
 CLOSE = 0.3  # [Å], no two nuclei in matter come nearer
 NAMES = {  # pieces of the names that people give to labels
     "energy": ("energy", "energ", "e_tot", "etot"),
@@ -48,6 +49,7 @@ class LabelReport:
         rejected: why frames were left out, one line each; empty unless `skip_bad` was given.
         suspicions: what looks like a wrong unit or a wrong label; nothing was changed for it.
         notes: how the file was read, where it could have been read in another way.
+        classes: the words that targets have in the file, in the order of their numbers.
     """
 
     source: str
@@ -56,6 +58,7 @@ class LabelReport:
     rejected: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def used(self) -> Mapping[str, int]:
@@ -84,8 +87,13 @@ class LabelReport:
             style = None if row.label else "dim"
             cells = (row.key, row.kind, str(row.frames), used, row.remark)
             table.add_row(*map(Text, cells), style=style)  # as text: brackets are no markup
-        for text in self.notes:
+        if self.classes:
+            words = ", ".join(f"{i} {name}" for i, name in enumerate(self.classes))
+            table.add_row("", "", "", "classes", Text(words))
+        for text in self.notes[:MOST_NOTES]:
             table.add_row("", "", "", "read as", Text(text))
+        if len(self.notes) > MOST_NOTES:
+            table.add_row("", "", "", "read as", f"{len(self.notes) - MOST_NOTES} other ways")
         for text in self.suspicions:
             table.add_row("", "", "", "suspicious", Text(text), style="bold yellow")
         for text in self.rejected:

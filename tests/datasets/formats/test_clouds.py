@@ -72,6 +72,20 @@ def test_empty_files_are_refused(tmp_path, suffix, data):
         read(tmp_path / f"a{suffix}")
 
 
+def test_clouds_are_scaled_into_a_ball(tmp_path):
+    place = np.random.default_rng(0).normal(size=(50, 3)) * 7 + 100
+    np.savetxt(tmp_path / "a.csv", place, header="x,y,z", delimiter=",", comments="")
+    (found,), report = read(tmp_path / "a.csv", unit_ball=True)
+    centred = place - place.mean(0)
+    assert np.allclose(found.positions, centred / np.linalg.norm(centred, axis=1).max())
+    assert any("radius 1" in note for note in report.notes)
+    (tmp_path / "b.csv").write_text("x,y,z\n3,4,5\n3,4,5\n")
+    assert not read(tmp_path / "b.csv", unit_ball=True)[0][0].positions.any()
+    (tmp_path / "c.xyz").write_text("1\nargon\nAr 0 0 0\n")
+    with pytest.raises(ValueError, match="this file is of atoms; .* unit_ball=True"):
+        read(tmp_path / "c.xyz", unit_ball=True)
+
+
 def test_what_clouds_do_not_have_is_refused(tmp_path):
     (tmp_path / "a.xyz").write_text(PLAIN)
     with pytest.raises(ValueError, match="a cloud keeps its own unit of length; got units="):
@@ -79,7 +93,7 @@ def test_what_clouds_do_not_have_is_refused(tmp_path):
     with pytest.raises(ValueError, match="sampled on the faces of a mesh; this file has none"):
         read(tmp_path / "a.xyz", points=5)
     (tmp_path / "b.xyz").write_text(ATOMS)
-    with pytest.raises(ValueError, match="points are sampled on a mesh; this file is none"):
+    with pytest.raises(ValueError, match="points are sampled on a mesh, .* this file is of atoms; got points=5"):
         read(tmp_path / "b.xyz", points=5)
 
 

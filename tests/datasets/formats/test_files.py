@@ -165,3 +165,42 @@ def test_the_home_folder_and_links_are_followed(tmp_path, monkeypatch):
     write("~/a.xyz", [labelled()])
     (tmp_path / "link.xyz").symlink_to(tmp_path / "a.xyz")
     assert len(read("~/link.xyz").structures) == 1
+
+
+def test_several_files_are_read_as_one(tmp_path):
+    for name in "ab":
+        write(tmp_path / f"{name}.xyz", [labelled(), ARGON])
+    found, report = read(tmp_path / "*.xyz")
+    assert report.frames == len(found) == 4 and report.used["energy"] == 2
+    names = [str(tmp_path / name) for name in ("a.xyz", "a.xyz", "b.xyz", "b.xyz")]
+    assert [s.info["file"] for s in found] == names
+    pack(tmp_path / "c.h5", [ARGON])
+    every = [tmp_path / "c.h5", tmp_path / "*.xyz"]
+    assert [len(s) for s in iread(every)] == [len(s) for s in read(every)[0]] == [1, 3, 1, 3, 1]
+
+
+def test_a_key_that_is_named_is_in_one_of_the_files(tmp_path):
+    for name, key in (("a", "gap"), ("b", "other")):
+        (tmp_path / f"{name}.xyz").write_text(
+            f"1\nProperties=species:S:1:pos:R:3 {key}=1\nH 0 0 0\n"
+        )
+    found = read(tmp_path / "*.xyz", keys={"targets.gap": "gap"})[0]
+    assert ["gap" in s.properties.targets for s in found] == [True, False]
+    with pytest.raises(ValueError, match="2 files from .*a.xyz on: the key 'gpa' .* mean 'gap'"):
+        read(tmp_path / "*.xyz", keys={"targets.gap": "gpa"})
+
+
+def test_folders_name_classes(tmp_path):
+    for name in ("sofa", "bed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.xyz").write_text("0 0 0\n1 0 0\n")
+    keys = {"targets.label": "*"}
+    found, report = read(tmp_path / "*" / "*.xyz", keys=keys)
+    assert report.classes == ("bed", "sofa")
+    assert [int(s.properties.targets["label"]) for s in found] == [0, 1]
+    found = [*iread(tmp_path / "*" / "*.xyz", keys=keys, classes=("sofa", "bed"))]
+    assert [int(s.properties.targets["label"]) for s in found] == [1, 0]
+    with pytest.raises(ValueError, match="is a class"):
+        read(tmp_path / "*" / "*.xyz", keys=keys, classes=("sofa", "chair"))
+    with pytest.raises(ValueError, match=r"the key '\*' was named"):
+        read(tmp_path / "bed" / "1.xyz", keys=keys)

@@ -111,6 +111,22 @@ def test_class_labels_stay_whole_numbers():
     assert read(frame, {"targets.phase": "phase"}).properties.targets["phase"].dtype.kind == "i"
 
 
+def test_words_are_numbers_of_classes():
+    keys, classes = {"targets.phase": "phase"}, ("liquid", "solid")
+    found = read(record(("phase", "solid")), keys, classes=classes).properties.targets["phase"]
+    assert found.shape == () and found.dtype.kind == "i" and int(found) == 1
+    parts = record(("part", np.array(["leg", "seat"]), "array"))
+    found = read(parts, {"node_targets.part": "part"}, classes=("seat", "leg"))
+    assert found.properties.node_targets["part"].tolist() == [1, 0]
+    assert int(read(record(("phase", 3)), keys, classes=classes).properties.targets["phase"]) == 3
+    with pytest.raises(ValueError, match="phase is a class; did you mean 'solid'"):
+        read(record(("phase", "sold")), keys, classes=classes)
+    with pytest.raises(ValueError, match=r"classes have numbers; phase has words.*classes=\["):
+        read(record(("phase", "solid")), keys)
+    with pytest.raises(ValueError, match="a class is named once"):
+        rules(classes=("a", "a"))
+
+
 def test_named_virials():
     frame = crystal(("w", -24.0 * STRESS))
     assert np.allclose(read(frame, {"virials": "w"}).properties.stress, STRESS)
