@@ -1,8 +1,8 @@
-"""How the tables of README.md and docs/results.md are made: of the results, and of nothing else.
+"""How the tables of README.md and docs are made: of the results, and of the fields in the source.
 
-run:     python experiments/tables.py      (rewrites the tables in both pages)
-time:    a second
-expect:  both unchanged where no result has changed
+run:     python experiments/tables.py      (rewrites the tables in all pages)
+time:    seconds
+expect:  all unchanged where no result and no field has changed
 """
 
 import re
@@ -21,9 +21,11 @@ from cloud_tables import (
 )
 from product_tables import harmonics, product_lines, products
 from results import markdown, milli, result
+from setting_tables import setting_tables
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "README.md", HERE.parent / "docs" / "results.md"]
+DOCS = HERE.parent / "docs"
+PAGES = [HERE.parent / "README.md", *(DOCS / f"{n}.md" for n in ("results", "study", "networks"))]
 
 
 def accuracy() -> str:
@@ -355,7 +357,7 @@ def render() -> dict[str, str]:
         "products": products(),
         "harmonics": harmonics(),
         "startup": startup(),
-    }
+    } | setting_tables()
 
 
 def main() -> None:

@@ -22,17 +22,19 @@ from rich.console import Console
 
 from geojax.checks.doctor import machine
 from geojax.datasets import Dataset, from_files, load
+from geojax.datasets import read as read_files
 from geojax.inference import Ensemble, predict
 from geojax.metrics import compare, constant_baseline
 from geojax.model import Model
 from geojax.networks import from_table
 from geojax.outputs import Output
 from geojax.registry import did_you_mean
-from geojax.training import Optimizer, Options, terms_from_table, train
+from geojax.settings import REQUIRED, Setting, settings
+from geojax.training import Optimizer, Options, Term, terms_from_table, train
 from geojax.training.processes import is_first
 from geojax.zoo import load as load_model
 
-__all__ = ["Experiment", "evaluate", "read", "run", "run_ensemble"]
+__all__ = ["Experiment", "evaluate", "read", "run", "run_ensemble", "tables"]
 
 TABLES = ("name", "description", "data", "network", "outputs", "loss", "optimizer", "train")
 OF_TRAIN = ("E0s", "layout", "normalise")  # arguments of `train` that are not in `Options`
@@ -265,6 +267,29 @@ def run_ensemble(
     (folder / "results.json").write_text(json.dumps(results, indent=1))
     named = {f"{split}.{k}": v for split, found in errors.items() for k, v in found.items()}
     return ensemble.replace_card(metrics=named), results
+
+
+def tables() -> dict[str, list[Setting]]:
+    """What the tables of a study may hold: all keys, what they take, defaults and meanings."""
+    how = {s.name: s for s in settings(read_files, leave_out=["path", "seed"])}
+    files = [how.get(s.name, s) for s in settings(from_files)]
+    files = [s._replace(default="") if s.name == "train" else s for s in files]
+    of_train = {s.name: s for s in settings(train)}
+    start = "a model to begin with, by its name or folder, in place of [network]"
+    named = "of a data set, whose options follow (geojax list datasets NAME); or of the files"
+    network = "of a network, whose fields follow (geojax list networks NAME)"
+    return {
+        "data": [s._replace(meaning=named) if s.name == "name" else s for s in files],
+        "network": [Setting("name", "string", REQUIRED, network)],
+        "outputs": settings(Output),
+        "loss": settings(Term, leave_out=["property"]),
+        "optimizer": settings(Optimizer),
+        "train": [
+            *settings(Options),
+            *(of_train[name] for name in OF_TRAIN),
+            Setting("start", "string", "", start),
+        ],
+    }
 
 
 def evaluate(model: Any, structures: Sequence[Any]) -> dict[str, float]:

@@ -34,7 +34,7 @@ from geojax.networks import from_table, to_table
 from geojax.networks.network import input_shapes
 from geojax.registry import did_you_mean
 
-__all__ = ["describe", "load", "names", "save"]
+__all__ = ["describe", "descriptions", "load", "names", "save"]
 
 WEIGHTS, MODEL, ENSEMBLE = "weights.safetensors", "model.toml", "ensemble.toml"
 PARTS = {MODEL: {"weights_sha256", "network", "card"}, ENSEMBLE: {"weights_sha256", "card"}}
@@ -43,6 +43,12 @@ PARTS = {MODEL: {"weights_sha256", "network", "card"}, ENSEMBLE: {"weights_sha25
 def names() -> list[str]:
     """The models that come with geojax."""
     return sorted(path.parent.name for path in folder("models").glob("*/model.toml"))
+
+
+def descriptions() -> dict[str, str]:
+    """What each of them says it is."""
+    read = lambda name: tomllib.loads((folder("models") / name / MODEL).read_text())
+    return {name: read(name)["card"]["description"] for name in names()}
 
 
 def load(name: str | Path) -> Any:

@@ -48,6 +48,21 @@ def test_tables_become_their_types(study: Path):
     assert (found.options.epochs, found.E0s, found.layout) == (3, "average", "list")
 
 
+@pytest.mark.parametrize("table", ["optimizer", "train"])
+def test_what_can_be_set_can_be_set_to_its_default(study: Path, table: str):
+    told = [s for s in config.tables()[table] if s.default]
+    assert len(told) > 8 and all(s.meaning for s in told)
+    config.read(study, [f"{table}.{s.name}={s.default}" for s in told])
+
+
+def test_what_can_be_set_is_told_of_in_full():
+    tables = {name: {s.name for s in rows} for name, rows in config.tables().items()}
+    assert tables.keys() == set(config.TABLES) - {"name", "description"}
+    assert {"train", "valid", "keys", "points", "classes"} <= tables["data"]
+    assert {"weight", "kind", "per_atom"} <= tables["loss"] and "property" not in tables["loss"]
+    assert {"start", "E0s", "layout", "epochs"} <= tables["train"]
+
+
 def test_overrides_go_before_the_file(study: Path):
     changes = ["train.epochs=7", "optimizer.name=amsgrad", "network.axes=['normals']", "name=x"]
     found = config.read(study, changes)

@@ -21,7 +21,7 @@ from geojax.cli.command import (
     write_json,
 )
 
-__all__ = ["check", "convert", "data", "doctor", "list_", "view"]
+__all__ = ["check", "convert", "data", "doctor", "view"]
 
 
 @app.command()
@@ -141,26 +141,3 @@ def doctor():
 
     sound = report(console())
     raise typer.Exit(0 if sound else 1)
-
-
-@app.command(name="list")
-def list_(
-    kind: Annotated[str | None, typer.Argument(help="networks, products, datasets, …")] = None,
-):
-    """The names that can be used: networks, products, datasets, models, losses, optimizers."""
-    from geojax import datasets, networks, products, training, zoo
-    from geojax.registry import did_you_mean
-
-    tables = {
-        "networks": networks.NETWORKS,
-        "products": products.PRODUCTS,
-        "datasets": datasets.DATASETS,
-        "models": zoo.names(),
-        "losses": training.LOSSES,
-        "optimizers": training.OPTIMIZERS,
-        "schedules": training.SCHEDULES,
-    }
-    if kind is not None and kind not in tables:
-        raise KeyError(f"there is no list of {kind!r}; {did_you_mean(kind, tables)}")
-    for name in [kind] if kind else tables:
-        print(f"{name}: {' '.join(sorted(tables[name]))}")

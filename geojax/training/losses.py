@@ -155,21 +155,21 @@ def eigenpairs(
 @LOSSES.register("circle")
 @of_structures
 def circle(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors, see `descriptors.circle`; the label is where each point belongs."""
+    """The circle loss of descriptors (`descriptors.circle`); the label is where points belong."""
     return descriptors.circle(_pairs(value, label, mask, batch, term))
 
 
 @LOSSES.register("info-nce")
 @of_structures
 def info_nce(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors, see `descriptors.info_nce`; the label is where each point belongs."""
+    """InfoNCE of descriptors (`descriptors.info_nce`); the label is where points belong."""
     return descriptors.info_nce(_pairs(value, label, mask, batch, term))
 
 
 @LOSSES.register("directions")
 @of_structures
 def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors that are vectors, see `descriptors.directions`."""
+    """A hinge on vectors of points, turned as their part is (`descriptors.hinge`)."""
     turned = descriptors.in_common_frame(value, label, mask, batch)
     return descriptors.hinge(_pairs(turned, label, mask, batch, term))
 
@@ -177,14 +177,14 @@ def directions(value: Array, label: Array, mask: Array, batch: Batch, term: Term
 @LOSSES.register("agreement")
 @of_structures
 def agreement(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors, see `descriptors.agreement`; the label is where each point belongs."""
+    """Cosines of descriptors, without negatives (`descriptors.agreement`); where points belong."""
     return descriptors.agreement(value, label, mask, batch, radius=term.radius, far=_far(term))
 
 
 @LOSSES.register("sinkhorn")
 @of_structures
 def sinkhorn(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors, see `assignment.sinkhorn`; the label is where each point belongs."""
+    """-log likelihood of the assignment of points (`assignment.sinkhorn`); where points belong."""
     radius, far = term.radius, _far(term)
     return assignment.sinkhorn(
         value, label, mask, batch, radius=radius, far=far, dustbin=term.dustbin
@@ -194,7 +194,7 @@ def sinkhorn(value: Array, label: Array, mask: Array, batch: Batch, term: Term) 
 @LOSSES.register("ume")
 @of_structures
 def ume(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of descriptors, see `assignment.ume`; the label is where each point belongs."""
+    """Moments of balls, contrasted (`assignment.ume`); the label is where points belong."""
     radius, far = term.radius, _far(term)
     ball = 6 * radius if term.ball is None else term.ball
     return assignment.ume(value, label, mask, batch, radius=radius, far=far, ball=ball)
@@ -203,7 +203,7 @@ def ume(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tu
 @LOSSES.register("contrastive")
 @of_structures
 def contrastive(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of two views, see `views.contrastive`."""
+    """NT-Xent of two views (`views.contrastive`)."""
     del label, batch, term
     return views.contrastive(views.two_views(value), mask), mask
 
@@ -211,7 +211,7 @@ def contrastive(value: Array, label: Array, mask: Array, batch: Batch, term: Ter
 @LOSSES.register("vicreg")
 @of_structures
 def vicreg(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of two views, see `views.vicreg`."""
+    """Distance, variances and covariances of two views (`views.vicreg`)."""
     del label, batch, term
     return views.vicreg(views.two_views(value), mask), mask
 
@@ -219,7 +219,7 @@ def vicreg(value: Array, label: Array, mask: Array, batch: Batch, term: Term) ->
 @LOSSES.register("care")
 @of_structures
 def care(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of two views, see `views.care`; the label is how the second is turned."""
+    """Contrast and kept angles of two views (`views.care`); the label: the turn of the second."""
     del batch, term
     return views.care(views.two_views(value), label, mask), mask
 
@@ -227,7 +227,7 @@ def care(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> t
 @LOSSES.register("sie")
 @of_structures
 def sie(value: Array, label: Array, mask: Array, batch: Batch, term: Term) -> tuple:
-    """Of two views, see `views.sie`; the label is how the second is turned."""
+    """A part that agrees, a part that turns (`views.sie`); the label: the turn of the second."""
     del batch
     return views.sie(views.two_views(value), label, mask, term.irreps), mask
 

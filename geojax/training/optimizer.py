@@ -17,21 +17,54 @@ __all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "build"]
 OPTIMIZERS: Registry[Any] = Registry("optimizer")
 SCHEDULES: Registry[Any] = Registry("schedule")
 
-OPTIMIZERS.register("adam")(lambda o: optax.scale_by_adam(o.b1, o.b2))
-OPTIMIZERS.register("amsgrad")(lambda o: optax.scale_by_amsgrad(o.b1, o.b2))
-OPTIMIZERS.register("lion")(lambda o: optax.scale_by_lion(o.b1, o.b2))
-OPTIMIZERS.register("sgd")(lambda o: optax.trace(o.b1))
 
-SCHEDULES.register("constant")(lambda o, steps: optax.constant_schedule(1.0))
-SCHEDULES.register("cosine")(
-    lambda o, steps: optax.cosine_decay_schedule(1.0, max(steps - o.warmup, 1), o.final)
-)
-SCHEDULES.register("linear")(
-    lambda o, steps: optax.linear_schedule(1.0, o.final, max(steps - o.warmup, 1))
-)
-SCHEDULES.register("exponential")(
-    lambda o, steps: optax.exponential_decay(1.0, max(steps - o.warmup, 1), max(o.final, 1e-12))
-)
+@OPTIMIZERS.register("adam")
+def _adam(o: "Optimizer") -> optax.GradientTransformation:
+    """Adam; AdamW with `weight_decay`."""
+    return optax.scale_by_adam(o.b1, o.b2)
+
+
+@OPTIMIZERS.register("amsgrad")
+def _amsgrad(o: "Optimizer") -> optax.GradientTransformation:
+    """Adam whose second moment never falls."""
+    return optax.scale_by_amsgrad(o.b1, o.b2)
+
+
+@OPTIMIZERS.register("lion")
+def _lion(o: "Optimizer") -> optax.GradientTransformation:
+    """Signs of averaged gradients: needs a lower rate than Adam."""
+    return optax.scale_by_lion(o.b1, o.b2)
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(o: "Optimizer") -> optax.GradientTransformation:
+    """Gradient descent with momentum `b1`."""
+    return optax.trace(o.b1)
+
+
+@SCHEDULES.register("constant")
+def _constant(o: "Optimizer", steps: int) -> optax.Schedule:
+    """The same rate after the warmup."""
+    del o, steps
+    return optax.constant_schedule(1.0)
+
+
+@SCHEDULES.register("cosine")
+def _cosine(o: "Optimizer", steps: int) -> optax.Schedule:
+    """Along half a cosine to `final`."""
+    return optax.cosine_decay_schedule(1.0, max(steps - o.warmup, 1), o.final)
+
+
+@SCHEDULES.register("linear")
+def _linear(o: "Optimizer", steps: int) -> optax.Schedule:
+    """Along a line to `final`."""
+    return optax.linear_schedule(1.0, o.final, max(steps - o.warmup, 1))
+
+
+@SCHEDULES.register("exponential")
+def _exponential(o: "Optimizer", steps: int) -> optax.Schedule:
+    """By the same factor with every step, to `final`."""
+    return optax.exponential_decay(1.0, max(steps - o.warmup, 1), max(o.final, 1e-12))
 
 
 @dataclass(frozen=True)

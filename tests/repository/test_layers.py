@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ROWS = (  # from the ground up
-    ("arrays", "multilinear", "registry", "signals"),
+    ("arrays", "multilinear", "registry", "settings", "signals"),
     ("assets", "elements", "files", "page", "units"),
     ("native",),
     ("so3",),

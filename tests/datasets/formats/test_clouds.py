@@ -93,7 +93,7 @@ def test_what_clouds_do_not_have_is_refused(tmp_path):
     with pytest.raises(ValueError, match="sampled on the faces of a mesh; this file has none"):
         read(tmp_path / "a.xyz", points=5)
     (tmp_path / "b.xyz").write_text(ATOMS)
-    with pytest.raises(ValueError, match="points are sampled on a mesh, .* this file is of atoms; got points=5"):
+    with pytest.raises(ValueError, match="sampled on a mesh, .* of atoms; got points=5"):
         read(tmp_path / "b.xyz", points=5)
 
 
