@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
+from e3nn_jax import Irreps
 from rich.console import Console
 
 from geojax.assets import compile_cache
@@ -230,12 +231,33 @@ def _check_labels(terms: Sequence[Term], data: Dataset, outputs: Sequence[Output
                 f"the loss needs predictions; {term.property!r} is no output of the model; "
                 f"there are: {', '.join(sorted(predicted))}"
             )
+        if term.kind == "cross-entropy":
+            (output,) = (output for output in outputs if output.name == term.property)
+            _check_classes(output, [("training", structures), ("validation", data.valid)])
     if "stress" in {term.property for term in terms}:
         for number, s in enumerate(structures):
             if s.properties.stress is not None and not (all(s.pbc) and s.cell is not None):
                 raise ValueError(
                     "stress exists where three lattice vectors repeat; training structure "
                     f"{number} has a stress label and pbc {s.pbc}; take the label out"
+                )
+
+
+def _check_classes(output: Output, parts: Any) -> None:
+    """Refuse labels that are not the number of a class."""
+    size = Irreps(output.irreps).dim
+    for part, structures in parts:
+        for number, s in enumerate(structures):
+            label = leaf(s.properties, output.name)
+            if label is None:
+                continue
+            label = np.asarray(label)
+            if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= size:
+                raise ValueError(
+                    f"cross-entropy takes classes, whole numbers from 0 to {size - 1} for an "
+                    f"output of irreps {output.irreps!r}; {output.name} of {part} structure "
+                    f"{number} is {label.min():g} to {label.max():g} ({label.dtype}); classes=[…] "
+                    "names them where data are read, a structure without the label is left out"
                 )
 
 

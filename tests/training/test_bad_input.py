@@ -18,6 +18,7 @@ from rich.console import Console
 from geojax.datasets import Dataset
 from geojax.graphs import Properties, Structure
 from geojax.networks.egnn import EGNN
+from geojax.outputs import Output
 from geojax.training import Optimizer, Options, train
 from geojax.training.checkpoint import Checkpoints
 from geojax.training.history import History
@@ -47,6 +48,16 @@ def attempt(data: Dataset | None = None, **changes: Any) -> Any:
 
 def relabelled(structures: Sequence[Structure], **labels: Any) -> list[Structure]:
     return [s.replace(properties=s.properties._replace(**labels)) for s in structures]
+
+
+def classify(label: np.ndarray) -> Any:
+    """A run on classes of three."""
+    return attempt(
+        dataset(relabelled(GOOD, targets={"kind": label}), []),
+        network=NETWORK.clone(irreps_out="3x0e"),
+        outputs=[Output("targets.kind", "3x0e", pool="mean", unit="")],
+        loss={"targets.kind": {"kind": "cross-entropy"}},
+    )
 
 
 def with_species(structure: Structure, species: int) -> Structure:
@@ -100,6 +111,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: attempt(dataset(relabelled(GOOD, stress=np.eye(3)), relabelled(HELD_OUT, **{
             "stress": np.eye(3)}))), ValueError,
         r"three lattice vectors repeat; training structure 0 .* pbc \(False, False, False\); take"),
+    "a class that the output does not have": (
+        lambda: classify(np.array(3)), ValueError,
+        r"classes, whole numbers from 0 to 2 for .* '3x0e'; targets.kind of training structure 0 "
+        r"is 3 to 3 \(int64\); classes="),
+    "a class below zero": (
+        lambda: classify(np.array(-1)), ValueError, "takes classes, .* is -1 to -1"),
+    "a class that is no whole number": (
+        lambda: classify(np.array(1.0)), ValueError, r"takes classes, .* is 1 to 1 \(float64\)"),
     # energies of the elements
     "E0s missing": (
         lambda: attempt(E0s="isolated"), ValueError,

@@ -70,11 +70,22 @@ def text_points(data: bytes, where: str) -> Points:
     table = number_rows(rows, lines, where, delimiter, len(names) if names else None)
     if not rows:
         raise ValueError(f"{where}: a cloud has one point or more; the file has only names")
+    columns = _whole_as_written(table, _cells(rows[0], delimiter))
     if names:
-        fields = {name: table[:, i] for i, name in enumerate(names)}
+        fields = dict(zip(names, columns, strict=True))
         return Points(fields, "column", lines, "columns by their names")
     fields, note = _by_place(table, where)
+    fields |= {f"column_{i}": x for i, x in enumerate(columns, 1) if f"column_{i}" in fields}
     return Points(fields, "column", lines, f"columns by their place: {note}")
+
+
+def _whole_as_written(table: np.ndarray, first: Sequence[str]) -> list[np.ndarray]:
+    """The columns; of whole numbers where all are whole and the first is written as one."""
+    whole = [re.fullmatch(r"[+-]?\d{1,15}", cell.strip()) is not None for cell in first]
+    return [
+        x.astype(np.int64) if ok and np.isfinite(x).all() and (x == np.floor(x)).all() else x
+        for ok, x in zip(whole, table.T, strict=True)
+    ]
 
 
 def text_of(data: bytes, where: str) -> str:

@@ -38,6 +38,7 @@ ROLES: Mapping[
     "intensity": (("intensity",), ("reflectance",)),
 }
 TAKEN = ("positions", "species")  # what a graph has of its own
+FLOAT = {"f": np.float64}  # whole numbers stay: they may be classes
 COMPONENT = re.compile(r"(.+)[_:](\d+)")
 
 
@@ -106,7 +107,7 @@ def record(where: str, points: Points, *, skip_bad: bool = False) -> Record:
             why = "the name is taken" if name in TAKEN else "no numbers"
             unused.append((name, points.kind, f"not used: {why}"))
         else:
-            values.setdefault(name, (name, array.astype(np.float64), ""))
+            values.setdefault(name, (name, array.astype(FLOAT.get(array.dtype.kind, int)), ""))
     keep, note = _finite(where, points, {"positions": positions} | _arrays(values), skip_bad)
     told = points.note or f"points of the {points.kind} fields {' '.join(there)}"
     entries = [Entry(k, points.kind, array[keep], remark) for k, array, remark in values.values()]

@@ -95,8 +95,8 @@ def read(
         points: of a mesh: sample so many on its surface; without it the corners are the points.
         unit_ball: of clouds: moved and scaled, so that the mean of the points is the origin and the
             farthest is at radius 1.
-        classes: the words that a target may have in the file, in the order of their numbers;
-            by default what "*" stands for, in alphabetical order.
+        classes: of targets that are classes: their names in the order of their numbers. A file may
+            hold either. By default what "*" stands for, in alphabetical order.
         seed: of the points on a mesh.
 
     Raises:

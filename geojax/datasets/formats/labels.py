@@ -114,7 +114,7 @@ def rules(
         inputs: input of the structure -> key of the file, per node or one number of the whole
             structure (its charge, its spin), which every node gets.
         precedence: which keys are labels without being named.
-        classes: what the numbers of a target stand for, where a file holds these words.
+        classes: what the numbers of a target stand for; a file holds the words or the numbers.
 
     Raises:
         KeyError: an unknown label or unit.
@@ -213,6 +213,7 @@ def _inputs(record: Record, rules: Rules, uses: dict) -> dict[str, np.ndarray]:
         label = f"inputs.{name}"
         uses |= {entry: Use(entry.key, entry.kind, label, entry.remark) for entry in found}
         value = _numbers(key, found[0].value)
+        value = value.astype(np.float64) if own.get(name) == key else value
         # One number of the whole structure, such as its charge: every node gets it.
         inputs[name] = np.full(len(record.positions), value) if value.ndim == 0 else value
     return inputs
@@ -286,7 +287,7 @@ def _checked(
 ) -> np.ndarray:
     """The value as an array of the label's shape, finite."""
     if label.partition(".")[0] in GROUPS:
-        value = _numbers_of_words(key, value, classes)
+        value = _of_classes(key, value, classes)
     array = _numbers(key, value)
     n = len(bare)
     if label == "energy":
@@ -322,11 +323,18 @@ def _checked(
     return array
 
 
-def _numbers_of_words(key: str, value: Any, classes: Sequence[str]) -> Any:
-    """The numbers of classes in place of their names; numbers stay."""
+def _of_classes(key: str, value: Any, classes: Sequence[str]) -> Any:
+    """The numbers of classes, which may be given by their names; without classes the value."""
     words = np.asarray(value)
     if words.dtype.kind != "U":
-        return value
+        if not classes:
+            return value
+        if (words != np.floor(words)).any() or words.min() < 0 or words.max() >= len(classes):
+            raise ValueError(
+                f"{key} is a class, one of {len(classes)} from 0 to {len(classes) - 1}; got "
+                f"{_sketch(words)} from {words.min():g} to {words.max():g}"
+            )
+        return words.astype(np.int64)
     if not classes:
         raise ValueError(
             f"classes have numbers; {key} has words, such as {str(words.flat[0])[:60]!r}; state "

@@ -22,7 +22,7 @@ TYPES = {
     **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
 }
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-NAMES = {"f8": "double", "u1": "uchar"}  # of what is written
+NAMES = {"f8": "double", "i4": "int", "u1": "uchar"}  # of what is written
 COLUMNS = {"normals": ("nx", "ny", "nz"), "colors": ("red", "green", "blue")}
 
 
@@ -174,10 +174,18 @@ def ply_bytes(structure: Structure) -> bytes:
         fields |= dict(zip(parts or (name,), array.T, strict=True))
     if wrong := [name for name in fields if not re.fullmatch(r"[^\s]+", name)]:
         raise ValueError(f"a property of a PLY file is one word; got {wrong[0]!r}")
-    codes = {name: "u1" if a.dtype == np.uint8 else "f8" for name, a in fields.items()}
+    codes = {name: _code(array) for name, array in fields.items()}
     table = np.empty(len(structure), [(name, f"<{code}") for name, code in codes.items()])
     for name, array in fields.items():
         table[name] = array
     head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(structure)}"]
     head += [f"property {NAMES[code]} {name}" for name, code in codes.items()]
     return ("\n".join([*head, "end_header"]) + "\n").encode() + table.tobytes()
+
+
+def _code(array: np.ndarray) -> str:
+    """The type of a property: whole numbers stay whole where PLY can hold them."""
+    if array.dtype == np.uint8:
+        return "u1"
+    small = array.dtype.kind in "iu" and np.abs(array).max(initial=0) < 1 << 31
+    return "i4" if small else "f8"

@@ -59,6 +59,18 @@ def test_fields_become_labels_or_inputs_of_other_names(tmp_path):
     (cloud,), report = read(tmp_path / "a.csv", keys=keys, inputs={"intensity": "i"})
     assert cloud.properties.node_targets["label"].tolist() == [2, 3]
     assert cloud.inputs.keys() == {"intensity"}
+    assert cloud.properties.node_targets["label"].dtype.kind == "i"
+    whole = read(tmp_path / "a.csv")[0][0].inputs["class"]
+    assert whole.dtype == np.float64, "an input is a real number"
+    (tmp_path / "b.txt").write_text("0 0 0 2.0\n1 0 0 1.0\n")
+    keys = {"node_targets.label": "column_4"}
+    assert read(tmp_path / "b.txt", keys=keys)[0][0].properties.node_targets["label"].dtype == float
+    (cloud,), _ = read(tmp_path / "b.txt", keys=keys, classes=("a", "b", "c"))
+    assert cloud.properties.node_targets["label"].tolist() == [2, 1]
+    (tmp_path / "c.txt").write_text("0 0 0 2\n1 0 0 1\n")
+    (cloud,), _ = read(tmp_path / "c.txt", keys=keys)
+    assert cloud.properties.node_targets["label"].dtype.kind == "i"
+    keys = {"node_targets.label": "class"}
     assert report.used == {"node_targets.label": 1, "inputs.intensity": 1}
     with pytest.raises(ValueError, match="'clas' .* no frame has it; did you mean 'class'"):
         read(tmp_path / "a.csv", keys={"node_targets.label": "clas"})

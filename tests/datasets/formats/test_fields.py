@@ -59,7 +59,7 @@ def test_others_keep_their_name_and_components_are_joined():
     ring = np.arange(4)
     got = found(ring=ring, Reflectance=ring, v_0=X[:, 0], v_1=X[:, 1], v_2=X[:, 2], w_1=ring)
     assert got.keys() == {"ring", "intensity", "v", "w_1"}
-    assert np.array_equal(got["v"][1], X) and got["ring"][1].dtype == np.float64
+    assert np.array_equal(got["v"][1], X) and got["ring"][1].dtype == np.int64
     assert got["intensity"][0] == "Reflectance"
 
 

@@ -118,7 +118,11 @@ def test_words_are_numbers_of_classes():
     parts = record(("part", np.array(["leg", "seat"]), "array"))
     found = read(parts, {"node_targets.part": "part"}, classes=("seat", "leg"))
     assert found.properties.node_targets["part"].tolist() == [1, 0]
-    assert int(read(record(("phase", 3)), keys, classes=classes).properties.targets["phase"]) == 3
+    found = read(record(("phase", 1.0)), keys, classes=classes).properties.targets["phase"]
+    assert found.dtype.kind == "i" and int(found) == 1
+    for wrong in (2, -1, 0.5):
+        with pytest.raises(ValueError, match="phase is a class, one of 2 from 0 to 1; got"):
+            read(record(("phase", wrong)), keys, classes=classes)
     with pytest.raises(ValueError, match="phase is a class; did you mean 'solid'"):
         read(record(("phase", "sold")), keys, classes=classes)
     with pytest.raises(ValueError, match=r"classes have numbers; phase has words.*classes=\["):

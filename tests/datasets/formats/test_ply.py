@@ -94,7 +94,9 @@ def test_a_cloud_comes_back_bit_for_bit(tmp_path):
     assert np.array_equal(found.positions, X) and found.inputs.keys() == cloud.inputs.keys()
     for name, value in cloud.inputs.items():
         assert np.array_equal(found.inputs[name], value), name
-    assert np.array_equal(found.properties.node_targets["label"], np.arange(6))
+    label = found.properties.node_targets["label"]
+    assert np.array_equal(label, np.arange(6)) and label.dtype.kind == "i"
+    assert b"property int label" in ply_bytes(cloud)
     assert "node_targets.label" in report.used
     assert b"property uchar red" in ply_bytes(cloud)
     shade = cloud.replace(inputs={"colors": RNG.random((6, 3))})
