@@ -52,39 +52,21 @@ def outdoors(path: Path) -> list[list[float]]:
 
     from geojax import points
 
-    def describe(x, viewpoint):
-        cells = points.voxels(x, size=VOXEL, count=SLOTS)
-        x, mask = points.voxel_mean(x, cells), cells.mask
-        near = points.within(x, x, mask, radius=NORMAL_RADIUS, k=NORMAL_POINTS, query_mask=mask)
-        normals = points.estimate_normals(x, near, mask, viewpoint=viewpoint)
-        near = points.within(
-            x,
-            x,
-            mask,
-            radius=FEATURE_RADIUS,
-            k=FEATURE_POINTS - 1,
-            query_mask=mask,
-            exclude_self=True,
-        )
-        features = points.fpfh(x, normals.normals, near)
-        return x, normals.normals, features, mask & normals.mask, cells.overflow
-
-    refine = lambda start, a, b: points.icp_to_plane(
-        start, a[0], b[0], b[1], a[3], b[3], radius=ICP_RADIUS, iterations=ICP_STEPS
-    )
+    describe = lambda x, view: points.describe_scan(x, voxel=VOXEL, slots=SLOTS, viewpoint=view)
 
     @jax.jit
     def register(key, source, source_view, target, target_view):
         a, b = describe(source, source_view), describe(target, target_view)
-        match = points.mutual_nearest(a[2], b[2], a[3], b[3])
-        pairs = a[0][match.source], b[0][match.target]
-        first = points.ransac(key, *pairs, match.mask, radius=INLIER_RADIUS, hypotheses=HYPOTHESES)
-        inliers = jnp.sum(first.inliers) / jnp.sum(match.mask)
-        return refine(first.pose, a, b).pose, inliers, a[4] | b[4]
+        options = {"voxel": VOXEL, "hypotheses": HYPOTHESES, "iterations": ICP_STEPS}
+        found = points.register_scans(key, a, b, **options)
+        return found.pose, found.agreement, a.overflow | b.overflow
 
     @jax.jit
     def refined(start, source, source_view, target, target_view):
-        return refine(start, describe(source, source_view), describe(target, target_view)).pose
+        a, b = describe(source, source_view), describe(target, target_view)
+        options = {"radius": ICP_RADIUS, "iterations": ICP_STEPS}
+        clouds = a.positions, b.positions, b.normals, a.mask, b.mask
+        return points.icp_to_plane(start, *clouds, **options).pose
 
     errors = lambda pose, truth: [
         float(points.rotation_error(pose, truth)),

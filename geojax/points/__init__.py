@@ -60,6 +60,7 @@ from geojax.points.registration import (
     select_pose,
 )
 from geojax.points.sampling import Subset, Voxels, farthest_points, voxel_mean, voxels
+from geojax.points.scans import Alignment, Registered, Scan, describe_scan, register, register_scans
 from geojax.points.search import Neighbors, gather, in_chunks, interpolate, nearest, within
 from geojax.points.surface import cycle, surface_features
 from geojax.points.ume import (
@@ -71,12 +72,15 @@ from geojax.points.ume import (
 
 __all__ = [
     "LOG_ZERO",
+    "Alignment",
     "Matches",
     "Neighbors",
     "Normals",
     "Patches",
     "Pose",
+    "Registered",
     "Registration",
+    "Scan",
     "Subset",
     "Voxels",
     "angle",
@@ -87,6 +91,7 @@ __all__ = [
     "cycle",
     "darboux_features",
     "darboux_frame",
+    "describe_scan",
     "dual_softmax",
     "estimate_normals",
     "farthest_points",
@@ -125,9 +130,11 @@ __all__ = [
     "poses_from_features",
     "ransac",
     "refine",
+    "register",
     "register_by_features",
     "register_by_moments",
     "register_by_patches",
+    "register_scans",
     "registration_recall",
     "rotation_error",
     "select_pose",

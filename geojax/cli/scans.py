@@ -1,0 +1,58 @@
+"""Scans: brought together."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geojax.cli.command import PointsOf, app, say, show_figures, write_json
+
+__all__ = ["register"]
+
+
+@app.command()
+def register(
+    source: Annotated[Path, typer.Argument(help="a file of the scan that is moved")],
+    target: Annotated[Path, typer.Argument(help="a file of the scan that stays")],
+    voxel: Annotated[float, typer.Option(help="in the unit of the points, see geojax data")],
+    to: Annotated[Path, typer.Option(help="the pose, in JSON")] = Path("pose.json"),
+    page: Annotated[Path | None, typer.Option(help="a page of before and after, in HTML")] = None,
+    from_origin: Annotated[
+        bool, typer.Option("--from-origin", help="both were taken from their origin")
+    ] = False,
+    points: PointsOf = None,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+):
+    """The pose that takes one scan of a scene, or of an object, onto another.
+
+    A fitness far below the overlap of the two, or one that changes with the seed, means that the
+    pose is wrong.
+    """
+    import numpy as np
+    from scipy.spatial.transform import Rotation
+
+    from geojax import points as clouds
+    from geojax.datasets import structure_of
+    from geojax.view import view
+
+    first, second = (
+        structure_of(str(path), 0, points=points).positions for path in (source, target)
+    )
+    origin = np.zeros(3) if from_origin else None
+    found = clouds.register(
+        first,
+        second,
+        voxel=voxel,
+        source_viewpoint=origin,
+        target_viewpoint=origin,
+        seed=seed,
+    )
+    turn = Rotation.from_matrix(found.matrix[:3, :3]).magnitude()
+    figures = {"turned by [degree]": float(np.degrees(turn)), **found._asdict()}
+    matrix = figures.pop("matrix").tolist()
+    show_figures(f"{source} onto {target}", figures)
+    pose = {"rotation": [row[:3] for row in matrix[:3]], "translation": [r[3] for r in matrix[:3]]}
+    write_json(to, pose | figures | {"voxel": voxel, "source": str(source), "target": str(target)})
+    say(f"pose written to {to}")
+    if page is not None:
+        say(f"page: {view(source, page, second=target, pose=to, points=points)}")
