@@ -32,12 +32,14 @@ def register(
     from scipy.spatial.transform import Rotation
 
     from geojax import points as clouds
+    from geojax.assets import compile_cache
     from geojax.datasets import structure_of
     from geojax.view import view
 
     first, second = (
         structure_of(str(path), 0, points=points).positions for path in (source, target)
     )
+    compile_cache()
     origin = np.zeros(3) if from_origin else None
     found = clouds.register(
         first,
