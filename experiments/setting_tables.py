@@ -11,7 +11,7 @@ from results import markdown
 
 import geojax  # before jax, whose messages it sets  # noqa: F401
 from geojax import config
-from geojax.networks import NETWORKS
+from geojax.networks import FIELDS, NETWORKS
 from geojax.settings import Setting, first_sentence, settings
 from geojax.symmetrize import PROVIDERS
 from geojax.training import AUGMENTATIONS, LOSSES, OPTIMIZERS, SCHEDULES
@@ -37,12 +37,12 @@ def lines(things: dict) -> str:
     return markdown(["", ""], [[f"`{n}`", plain(first_sentence(t))] for n, t in things.items()])
 
 
-def sections(things: dict, *, module: bool = False) -> str:
+def sections(things: dict, *, module: bool = False, common: dict | None = None) -> str:
     """What each of some things is, and its settings."""
     parts = []
     for name, thing in things.items():
         parts += [f"### {name}", "", f"{first_sentence(thing, module=module)}.", ""]
-        parts += [table, ""] if (table := keys(settings(thing))) else []
+        parts += [table, ""] if (table := keys(settings(thing, common=common or {}))) else []
     return "\n".join(parts)
 
 
@@ -51,4 +51,4 @@ def setting_tables() -> dict[str, str]:
     made = {f"study-{name}": keys(rows) for name, rows in config.tables().items()}
     made |= {name: lines(dict(things)) for name, things in LINES.items()}
     made |= {name: sections(dict(things)) for name, things in THINGS.items()}
-    return made | {"network-fields": sections(dict(NETWORKS), module=True)}
+    return made | {"network-fields": sections(dict(NETWORKS), module=True, common=FIELDS)}

@@ -43,8 +43,15 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def settings(thing: Any, leave_out: Sequence[str] = ()) -> list[Setting]:
-    """The fields of a dataclass or flax module, or the arguments of a function, in their order."""
+def settings(
+    thing: Any, leave_out: Sequence[str] = (), common: Mapping[str, str] = {}
+) -> list[Setting]:
+    """The fields of a dataclass or flax module, or the arguments of a function, in their order.
+
+    Args:
+        leave_out: names that are not told of.
+        common: meanings by name, where the source of the thing says none.
+    """
     sources: list[Any] = [thing]
     if isinstance(thing, type):
         own = {f.name: _default(f) for f in dataclasses.fields(thing) if f.init}
@@ -53,7 +60,7 @@ def settings(thing: Any, leave_out: Sequence[str] = ()) -> list[Setting]:
         sources = [c for c in inspect.getmro(thing) if not c.__module__.startswith(foreign)]
     else:
         own = {p.name: p.default for p in inspect.signature(thing).parameters.values()}
-    hints, meanings = _hints(thing), dict[str, str]()
+    hints, meanings = _hints(thing), dict(common)
     for source in reversed(sources):
         meanings |= _remarks(source) | _sections(source)
     return [

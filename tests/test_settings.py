@@ -8,6 +8,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import pytest
 
+from geojax.networks import FIELDS, NETWORKS
 from geojax.settings import REQUIRED, Setting, first_sentence, kind_of, settings, text_of
 
 
@@ -69,6 +70,13 @@ def test_modules_of_flax_have_their_own_fields_only():
         Setting("channels", "integer", "4", "of each node"),
         Setting("cutoff", "number", "", ""),
     ]
+    named = settings(Network, common={"channels": "others", "cutoff": "[Å]"})
+    assert [s.meaning for s in named] == ["of each node", "[Å]"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_field_of_a_network_is_told_of(name):
+    assert [s.name for s in settings(NETWORKS[name], common=FIELDS) if not s.meaning] == []
 
 
 def test_arguments_of_functions():

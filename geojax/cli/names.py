@@ -17,11 +17,13 @@ class Kind(NamedTuple):
         things: what is told of: classes and functions.
         module: the docstring of its module tells of a thing.
         settable: things have settings of their own.
+        common: what those of many mean.
     """
 
     things: Mapping[str, Any]
     module: bool = False
     settable: bool = False
+    common: Mapping[str, str] = {}
 
 
 @app.command(name="list")
@@ -62,7 +64,7 @@ def _kinds() -> dict[str, Kind]:
 
     return {
         "study": Kind(config.tables()),
-        "networks": Kind(networks.NETWORKS, module=True, settable=True),
+        "networks": Kind(networks.NETWORKS, module=True, settable=True, common=networks.FIELDS),
         "datasets": Kind(datasets.DATASETS, module=True, settable=True),
         "losses": Kind(training.LOSSES),
         "optimizers": Kind(training.OPTIMIZERS),
@@ -97,7 +99,7 @@ def _one(kind: str, name: str, found: Kind) -> None:
     for text in dict.fromkeys([text_of(thing, module=True)] * found.module + [text_of(thing)]):
         show(Text(text + "\n"))
     if found.settable:
-        show(_settings(name, settings(thing)))
+        show(_settings(name, settings(thing, common=found.common)))
 
 
 def _lines(title: str, told: Mapping[str, str]) -> Any:

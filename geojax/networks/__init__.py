@@ -20,7 +20,7 @@ from geojax.networks.lie_transformer import LieTransformer
 from geojax.networks.locs import LoCS
 from geojax.networks.mace import MACE
 from geojax.networks.nequip import NequIP
-from geojax.networks.network import NETWORKS, Network, fit_to_data, from_table, to_table
+from geojax.networks.network import FIELDS, NETWORKS, Network, fit_to_data, from_table, to_table
 from geojax.networks.painn import PaiNN
 from geojax.networks.pare_net import PARENet
 from geojax.networks.pointnet import PointNet
@@ -52,6 +52,7 @@ __all__ = [
     "ESEN",
     "EqMotion",
     "EquiformerV2",
+    "FIELDS",
     "GLGENN",
     "GeometricAlgebraAttention",
     "HIP",

@@ -127,8 +127,8 @@ class Allegro(nn.Module):
     n_basis: int = 8
     envelope: int = 6  # power of the polynomial
     two_body: tuple[int, ...] = (64, 128, 128)  # widths; the last one is that of x
-    latent: tuple[int, ...] = (128, 128)
-    readout: tuple[int, ...] = (64,)
+    latent: tuple[int, ...] = (128, 128)  # widths of the perceptron of x in each layer
+    readout: tuple[int, ...] = (64,)  # hidden widths of the last perceptron
     irreps_out: str = "0e"
     elements: tuple[int, ...] = ()  # atomic numbers; from the data where empty
     average_neighbors: float | None = None  # from the data

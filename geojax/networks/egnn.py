@@ -100,8 +100,8 @@ class EGNN(nn.Module):
     channels: int = 64
     layers: int = 4
     irreps_out: str = "0e"
-    attention: bool = False
-    update_positions: bool = False
+    attention: bool = False  # messages times sigmoid(w·m)
+    update_positions: bool = False  # nodes move; else the output is invariant
     readout: str = "node"  # "graph": sum over nodes and more layers; every node gets the result
     scalars: tuple[str, ...] = ()  # node inputs [node] or [node, d], invariant
     velocity: str | None = None  # node input [node, 3]

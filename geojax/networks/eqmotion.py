@@ -155,9 +155,9 @@ class EqMotion(nn.Module):
 
     irreps_out: str = "10x1o"
     channels: int = 64  # of invariant features
-    vector_channels: int = 64
+    vector_channels: int = 64  # of positions and velocities
     layers: int = 4
-    categories: int = 2
+    categories: int = 2  # of pairs, in the reasoning about who acts on whom
     nearest: int | None = None  # only so many nearest senders; published: all pairs
     history: str = "history"  # node input [node, time, 3], positions relative to the present one
     scalars: tuple[str, ...] = ()  # node inputs [node] or [node, d], invariant

@@ -82,7 +82,7 @@ class EquiformerV2(nn.Module):
     hidden: int = 64  # channels inside a message
     alpha_channels: int = 64  # of a head's logit
     value_channels: int = 16  # of each head
-    ffn_channels: int = 128
+    ffn_channels: int = 128  # hidden, of the feed-forward networks
     edge_channels: int = 128
     n_basis: int = 64
     reach: float | None = None  # [Å] centre of the last Gaussian; the cutoff if None

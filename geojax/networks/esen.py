@@ -72,7 +72,7 @@ class ESEN(nn.Module):
     lmax: int = 2
     m_max: int = 2  # largest order in the frames of edges
     layers: int = 4
-    hidden: int = 128
+    hidden: int = 128  # channels within layers and feed-forward networks
     edge_channels: int = 128
     n_basis: int = 64
     reach: float | None = None  # [Å] centre of the last Gaussian; the cutoff if None

@@ -121,7 +121,7 @@ class LoCS(nn.Module):
     irreps_out: str = "10x1o"
     channels: int = 64
     layers: int = 4  # rounds of messages, the first one filtered
-    edge_types: int = 1
+    edge_types: int = 1  # kinds of pairs, told apart softly; 1: none
     nearest: int | None = None  # only so many nearest senders; published: all pairs
     velocity: str = "velocity"  # node input [node, 3], the first axis of the frame
     second: str = ""  # node input [node, 3] for the second axis; the mean vector to the neighbours

@@ -114,7 +114,7 @@ class MACE(nn.Module):
     lmax_hidden: int = 1  # L, of the features that nodes send
     layers: int = 2
     correlation: int = 3  # order of the polynomials: 3 makes four-body messages
-    first_residual: bool = False
+    first_residual: bool = False  # see above
     product: str = "auto"  # a name in PRODUCTS
     contraction: Contraction = "cg"  # or powers of signals, "gaunt"
     n_basis: int = 8

@@ -114,7 +114,7 @@ class NequIP(nn.Module):
     n_basis: int = 8
     trainable_basis: bool = False  # the frequencies of the waves, as published
     envelope: int = 6  # power of the polynomial
-    radial_layers: int = 2
+    radial_layers: int = 2  # hidden, of the radial networks
     radial_width: int = 64
     irreps_out: str = "0e"
     elements: tuple[int, ...] = ()  # atomic numbers; from the data where empty

@@ -13,6 +13,7 @@ from geojax.graphs import Graph, Sample
 from geojax.registry import Registry, did_you_mean
 
 __all__ = [
+    "FIELDS",
     "NETWORKS",
     "Network",
     "OnBackbone",
@@ -26,6 +27,18 @@ __all__ = [
 ]
 
 NETWORKS: Registry[type[nn.Module]] = Registry("network")
+
+# What fields mean that many networks have, where they do not say it themselves.
+FIELDS = {
+    "channels": "of the features, for each degree where there are several",
+    "layers": "of message passing",
+    "lmax": "largest degree of the features",
+    "heads": "of the attention",
+    "n_basis": "functions of the distance that the radial networks read",
+    "radial_width": "hidden width of the radial networks",
+    "edge_channels": "of the numbers of an edge that the radial networks read",
+    "irreps_out": "what is put out for each node; the outputs take it in slices",
+}
 
 ALIASES = {"r_max": "cutoff"}
 LINEN = ("parent", "name")

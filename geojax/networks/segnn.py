@@ -184,7 +184,7 @@ class SEGNN(nn.Module):
     cutoff: float = math.inf  # [Å]
     channels: int = 32  # of every degree
     lmax: int = 1
-    lmax_attributes: int = 1
+    lmax_attributes: int = 1  # largest degree of the attributes
     layers: int = 4
     product: str = "auto"  # a name in PRODUCTS
     envelope: int = 6  # power of the polynomial

@@ -191,7 +191,7 @@ class SpinNet(nn.Module):
 
     radius: float = 0.3  # of a patch, in the unit of the positions
     voxel_radius: float = 0.04  # of what a voxel reads
-    elevations: int = 40
+    elevations: int = 40  # cells from pole to pole
     azimuths: int = 80  # even
     patch: int = 512  # points of a patch at most
     samples: int = 30  # points of a voxel at most
