@@ -218,10 +218,12 @@ def calibrate(
 @app.command()
 def select(
     model: Annotated[str, typer.Argument(help="the folder of an ensemble")],
-    pool: Annotated[Path, typer.Argument(help="a file of structures")],
+    pool: Annotated[str, typer.Argument(help="a file of structures, or a pattern")],
     output: Annotated[Path, typer.Argument(help="an extended-xyz file to write")],
     count: Annotated[int, typer.Option(help="structures to choose")] = 10,
+    units: Units = None,
     inputs: Inputs = None,
+    points: PointsOf = None,
 ):
     """Choose the structures to label next: where an ensemble disagrees, and unlike each other.
 
@@ -231,8 +233,10 @@ def select(
     from geojax.inference import select as choose
     from geojax.zoo import load
 
-    structures = formats.read(pool, inputs=named(inputs)).structures
-    found = choose(load(model), structures, count)
+    ensemble = load(model)
+    told = {"units": named(units), "inputs": named(inputs)}
+    structures = formats.read(pool, **told, **as_trained(ensemble, pool, points)).structures
+    found = choose(ensemble, structures, count)
     name = f"largest_{found.property.rpartition('.')[2]}_std"
     remark = lambda i: {name: float(found.disagreement[i]), "pool_index": i}
     chosen = [structures[i] for i in found.indices]
