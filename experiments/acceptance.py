@@ -18,7 +18,8 @@ A3, A22, A24 and A25 belong to no network: the tests of `so3`, `simulation.lammp
 them, and those of `lammps/` compare the pair style.
 
 run:     python experiments/acceptance.py [--networks egnn ...] [--figures A16 ...]
-time:    an hour for each network on one CPU core, most of it for A16
+time:    an hour for each network on one CPU core, most of it for A16; a run that was stopped goes
+         on, and what is there is measured again only if it is named
 expect:  all passed, but for an isolated atom in TensorNet, which has an energy of its own
 reached: results/acceptance.json
 """
@@ -33,6 +34,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -309,19 +311,21 @@ def main() -> None:
         model = trained(name, table, options.epochs)
         rows = found.setdefault(name, {})
         wanted = options.figures or ["certificate", *FIGURES]
-        if "certificate" in wanted:
+        keep = partial(write, "acceptance", {"networks": found}, "python experiments/acceptance.py")
+        if "certificate" in wanted and (options.figures or "A1" not in rows):
             for key, row in of_certificate(model).items():
                 rows.setdefault(key, {}).update(row)
+            keep()
         for key in [key for key in FIGURES if key in wanted]:
-            for dtype in DTYPES:
+            place = key if key != "A7" else "A7, processes"
+            done = () if options.figures else rows.get(place, ())
+            for dtype in [dtype for dtype in DTYPES if dtype not in done]:
                 with jax.enable_x64(True):
                     value = FIGURES[key](model.replace_card(dtype=dtype), dtype, options)
                 if value is not None:
-                    row = key if key != "A7" else "A7, processes"
-                    rows.setdefault(row, {})[dtype] = value
+                    rows.setdefault(place, {})[dtype] = value
                     print(name, key, dtype, json.dumps(value), flush=True)
-            write("acceptance", {"networks": found}, "python experiments/acceptance.py")
-        write("acceptance", {"networks": found}, "python experiments/acceptance.py")
+                    keep()
 
 
 if __name__ == "__main__":
