@@ -1,4 +1,4 @@
-"""Two scans of one scene, registered without learning: the classical chain in one program.
+"""Two scans of one scene, registered without learning: the classical chain, compiled.
 
 Both are thinned to voxels; normals come from the planes through neighbours, descriptors are FPFH;
 mutual nearest descriptors are matches, RANSAC finds the pose that most of them agree on, and ICP

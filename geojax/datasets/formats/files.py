@@ -94,7 +94,7 @@ def read(
             points that are not finite.
         points: of a mesh: sample so many on its surface; without it the corners are the points.
         unit_ball: of clouds: moved and scaled, so that the mean of the points is the origin and the
-            farthest is at radius 1.
+            farthest is at radius 1; labels and other inputs stay as they are.
         classes: of targets that are classes: their names in the order of their numbers. A file may
             hold either. By default what "*" stands for, in alphabetical order.
         seed: of the points on a mesh.
