@@ -48,39 +48,36 @@ def check(
     keys: Keys = None,
     units: Units = None,
     inputs: Inputs = None,
+    points: PointsOf = None,
     to_json: Json = None,
 ):
     """What is wrong with a data set: units, signs, leaks, placeholders, references.
 
-    Exit code 1 if something found is an error.
+    Of clouds: scales, copies, stray points, normals, classes. Exit code 1 if something found is an
+    error.
     """
     from geojax.datasets import check_data, load, read
     from geojax.datasets.dataset import is_file, isolated_energies
 
-    options = {
-        "keys": named(keys),
-        "units": named(units),
-        "inputs": named(inputs),
-        "skip_bad": True,
-    }
-    more = {
-        part: [read(path, **options) for path in paths or ()]
-        for part, paths in (("valid", valid), ("test", test))
-    }
-    reports = [found.report for readings in more.values() for found in readings]
-    parts = {
-        part: [s for found in readings for s in found.structures] for part, readings in more.items()
-    }
+    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
+    options: dict[str, Any] = told | {"points": points, "skip_bad": True}
     if is_file(source):
         first = read(source, **options)
-        train, E0s, reports = first.structures, None, [first.report, *reports]
+        parts = {"train": [*first.structures], "valid": [], "test": []}
+        E0s, reports = None, [first.report]
+        options["classes"] = first.report.classes  # the same numbers for all files
     else:
         data = load(source)
-        train, E0s, reports = data.train, data.card.get("E0s"), [*data.reports, *reports]
-        parts = {part: [*getattr(data, part), *found] for part, found in parts.items()}
+        parts = {part: [*getattr(data, part)] for part in ("train", "valid", "test")}
+        E0s, reports = data.card.get("E0s"), [*data.reports]
+    for part, paths in (("valid", valid), ("test", test)):
+        for path in paths or ():
+            more = read(path, **options)
+            parts[part] += more.structures
+            reports.append(more.report)
     if isolated is not None:
         E0s = isolated_energies(read(isolated).structures)
-    found = check_data(train, parts["valid"], parts["test"], E0s=E0s, reports=reports)
+    found = check_data(*parts.values(), E0s=E0s, reports=reports)
     show(found.table(source))
     write_json(to_json, {"source": source, **found.record()})
     raise typer.Exit(0 if found.passed else 1)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from geojax import datasets
 from tests.cli.conftest import run
 from tests.datasets.check.samples import ethanol
@@ -44,3 +46,21 @@ def test_files_are_converted_to_a_packed_one(tmp_path: Path):
     assert run("convert", *parts, str(tmp_path / "all.h5"))[0] == 0
     found = Packed(tmp_path / "all.h5")
     assert fingerprint(found) == fingerprint([*springs(3), *springs(2, seed=1)])
+
+
+def test_clouds_are_checked_with_the_classes_of_the_first_files(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for kind, count in (("bed", 3), ("sofa", 3)):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        for i in range(count):
+            np.savetxt(tmp_path / "train" / kind / f"{i}.xyz", rng.normal(size=(20, 3)))
+    (tmp_path / "valid" / "sofa").mkdir(parents=True)
+    np.savetxt(tmp_path / "valid" / "sofa" / "0.xyz", rng.normal(size=(20, 3)))
+    patterns = [str(tmp_path / part / "*" / "*.xyz") for part in ("train", "valid")]
+    told = ["check", patterns[0], "--valid", patterns[1], "--keys", "targets.label=*"]
+    code, text = run(*told)
+    assert code == 0 and "0 errors" in text and "7 clouds" in text
+    (tmp_path / "valid" / "lamp").mkdir()
+    np.savetxt(tmp_path / "valid" / "lamp" / "0.xyz", rng.normal(size=(20, 3)))
+    code, text = run(*told)
+    assert code == 1 and "unreadable" in text, "its class is not one of the first files'"

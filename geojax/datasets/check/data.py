@@ -2,14 +2,14 @@
 
 Every finding has its evidence. Units are told by how energies, forces, stress and lengths fit
 together (`work`, `units`, `geometry`), the rest by looking at one structure (`labels`, `forces`),
-at two (`leaks`) or at all of one composition (`energies`).
+at two (`leaks`) or at all of one composition (`energies`). Clouds have their own (`clouds`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from geojax.datasets.check import energies, forces, geometry, labels, leaks, shear, units
+from geojax.datasets.check import clouds, energies, forces, geometry, labels, leaks, shear, units
 from geojax.datasets.check.findings import Finding, Findings
 from geojax.datasets.check.work import near_pairs
 from geojax.datasets.dataset import isolated_energies
@@ -38,7 +38,7 @@ def check_data(
     reports: Sequence[LabelReport] = (),
     most: int = MOST,
 ) -> Findings:
-    """What is wrong or odd in structures with energies, forces and stress.
+    """What is wrong or odd in structures with energies, forces and stress, or in clouds of points.
 
     Args:
         train, valid, test: the splits. Structures of one atom that does not repeat are isolated
@@ -48,7 +48,7 @@ def check_data(
         most: of each split so many structures, in runs of neighbours spread over it, are looked at.
 
     Raises:
-        ValueError: there is no structure of atoms, or isolated atoms only.
+        ValueError: there are isolated atoms only, or no structure, or points among atoms only.
     """
     given = {"train": train, "valid": valid, "test": test}
     structures: list[Structure] = []
@@ -62,11 +62,16 @@ def check_data(
         name += [f"{split} {i}" for i in chosen]
         if len(chosen) < len(members):
             looked.append(f"{len(chosen)} of {len(members)} structures of {split}")
+    if structures and not any(s.species.any() for s in structures):
+        of = _namer(name)
+        found = clouds.cloud_findings(structures, part, of) + labels.missing(structures, of)
+        reading = [*labels.rejected(reports), *labels.suspicious_keys(reports)]
+        return Findings((*reading, *found), (f"{len(structures)} clouds", *looked))
     atoms = np.array([bool(len(s)) and bool(s.species.all()) for s in structures], bool)
     if not atoms.any():
         raise ValueError(
-            f"energies, forces and lengths are checked of atoms; {len(structures)} structures have "
-            "none; clouds of points are told of by inspect_data"
+            "energies, forces and lengths are checked of atoms, and clouds of points; "
+            f"{len(structures)} structures have both or neither"
         )
     keep = np.flatnonzero(atoms & ~np.array([_is_free_atom(s) for s in structures], bool))
     if not len(keep):

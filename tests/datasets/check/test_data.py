@@ -20,10 +20,10 @@ def still(structures: Sequence[Structure], size: int) -> list[Structure]:
     return [s for s in structures if len(s) == size and quiet(s)]
 
 
-def test_clouds_and_nothing_are_refused():
-    cloud = Structure(np.zeros((2, 3)), np.zeros(2, int))
-    for given in ([], [cloud]):
-        with pytest.raises(ValueError, match="are checked of atoms; . structures have none"):
+def test_nothing_and_points_among_atoms_are_refused():
+    mixed = Structure(np.eye(2, 3), np.array([0, 1]))
+    for given in ([], [mixed]):
+        with pytest.raises(ValueError, match="are checked of atoms, .* . structures have both or"):
             check_data(given)
     with pytest.raises(ValueError, match="all 1 structures are isolated atoms; give"):
         check_data([atom(1, -13.6)])
