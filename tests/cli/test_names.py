@@ -2,7 +2,6 @@
 
 import pytest
 
-from geojax.networks import NETWORKS
 from tests.cli.conftest import run
 
 
@@ -52,8 +51,3 @@ def test_one_is_told_of_with_its_settings():
 def test_other_names_are_refused(arguments, message):
     with pytest.raises(KeyError, match=message):
         run("list", *arguments)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_can_be_told_of(name):
-    assert f"{name} " in run("list", "networks", name)[1]
