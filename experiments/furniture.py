@@ -8,8 +8,8 @@ training shapes are stretched along their axes and jittered anew in every pass; 
 random samples of the points of each.
 
 run:     python experiments/furniture.py [--seeds 3] [--networks pointnet ...] [--ways none ...]
-time:    three to forty minutes for each row and seed on one CPU core, about nine hours in all; a run
-         that was stopped goes on, and what is done is not trained again
+time:    three to forty minutes for each row and seed on one CPU core, about nine hours in all;
+         a run that was stopped goes on, and what is done is not trained again
 expect:  where a way is exact, the three columns equal within noise; without any, z/SO(3) far below
          z/z; majority class 12 %
 reached: results/furniture.json

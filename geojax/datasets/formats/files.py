@@ -90,8 +90,8 @@ def read(
             that is read has to be stated.
         inputs: input of the structure -> key, per node or one number of the whole structure (its
             charge, its spin), which every node gets; every frame must have it.
-        skip_bad: leave out frames that cannot be read and list them in the report; of a cloud the
-            points that are not finite.
+        skip_bad: leave out frames, and of several files those, that cannot be read, and list them
+            in the report; of a cloud the points that are not finite.
         points: of a mesh: sample so many on its surface; without it the corners are the points.
         unit_ball: of clouds: moved and scaled, so that the mean of the points is the origin and the
             farthest is at radius 1; labels and other inputs stay as they are.
@@ -161,7 +161,7 @@ def _frames(files: Sequence[File], ways: Ways, rejected: list[str] | None) -> It
             continue
         records, chosen, unit_needed = _opened(file, ways, rejected is not None)
         if len(files) > 1:
-            records = _with(records, Entry("file", "info", str(file.path)))
+            records = _guarded(_with(records, Entry("file", "info", str(file.path))))
         named |= chosen.keys
         labels = set[str | None]()
         with closing(records):  # also where a frame is bad: a database is not opened twice
@@ -224,6 +224,17 @@ def _with(
             if isinstance(record, Record) and all(e.key != more.key for e in record.entries):
                 record = record._replace(entries=(*record.entries, more))
             yield record
+
+
+def _guarded(
+    records: Generator[Record | ValueError, None, None],
+) -> Generator[Record | ValueError, None, None]:
+    """Records, and in place of what cannot be read the error: one file of many may be damaged."""
+    with closing(records):
+        try:
+            yield from records
+        except ValueError as error:
+            yield error
 
 
 def _of_packed(structure: Structure) -> list[Use]:

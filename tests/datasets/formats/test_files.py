@@ -204,3 +204,15 @@ def test_folders_name_classes(tmp_path):
         read(tmp_path / "*" / "*.xyz", keys=keys, classes=("sofa", "chair"))
     with pytest.raises(ValueError, match=r"the key '\*' was named"):
         read(tmp_path / "bed" / "1.xyz", keys=keys)
+
+
+def test_one_of_many_files_may_be_damaged(tmp_path):
+    (tmp_path / "a.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 2\n")
+    (tmp_path / "b.csv").write_text("x,y,z\n0,0,0\n1,0,0\n")
+    files = [tmp_path / "a.ply", tmp_path / "b.csv"]
+    found, report = read(files, skip_bad=True)
+    assert len(found) == 1 and len(report.rejected) == 1 and "a.ply" in report.rejected[0]
+    with pytest.raises(ValueError, match=r"a\.ply"):
+        read(files)
+    with pytest.raises(ValueError, match=r"a\.ply"):
+        read(files[0], skip_bad=True)
