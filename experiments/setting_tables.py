@@ -9,7 +9,6 @@ import re
 
 from results import markdown
 
-import geojax  # before jax, whose messages it sets  # noqa: F401
 from geojax import config
 from geojax.networks import FIELDS, NETWORKS
 from geojax.settings import Setting, first_sentence, settings

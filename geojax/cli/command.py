@@ -26,6 +26,7 @@ __all__ = [
     "console",
     "main",
     "named",
+    "reading",
     "say",
     "show",
     "show_errors",
@@ -84,6 +85,13 @@ def named(inputs: str | None) -> dict[str, str]:
             f"inputs are written input=key,input=key; got {inputs!r}, where {wrong[0]!r} has no key"
         )
     return {name: key for name, _, key in parts}
+
+
+def reading(
+    keys: str | None = None, units: str | None = None, inputs: str | None = None
+) -> dict[str, dict[str, str]]:
+    """What the options say of reading files."""
+    return {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
 
 
 def as_trained(model: Any, source: str, points: int | None) -> dict[str, Any]:

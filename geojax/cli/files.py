@@ -16,6 +16,7 @@ from geojax.cli.command import (
     app,
     console,
     named,
+    reading,
     say,
     show,
     write_json,
@@ -35,7 +36,7 @@ def data(
     """What is in a data set or file: counts, elements, labels found, used and ignored."""
     from geojax.datasets import inspect_data
 
-    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs), "points": points}
+    told = {**reading(keys, units, inputs), "points": points}
     show(inspect_data(source, **{name: value for name, value in told.items() if value}))
 
 
@@ -59,8 +60,7 @@ def check(
     from geojax.datasets import check_data, load, read
     from geojax.datasets.dataset import is_file, isolated_energies
 
-    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
-    options: dict[str, Any] = told | {"points": points, "skip_bad": True}
+    options: dict[str, Any] = {**reading(keys, units, inputs), "points": points, "skip_bad": True}
     if is_file(source):
         first = read(source, **options)
         parts = {"train": [*first.structures], "valid": [], "test": []}
@@ -100,14 +100,8 @@ def convert(
     from geojax.datasets import iread
     from geojax.datasets.packed import pack
 
-    options: dict[str, Any] = {
-        "keys": named(keys),
-        "units": named(units),
-        "inputs": named(inputs),
-        "points": points,
-        "unit_ball": unit_ball,
-    }
-    count = pack(output, iread(sources, **options))
+    options: dict[str, Any] = {**reading(keys, units, inputs), "points": points}
+    count = pack(output, iread(sources, **options, unit_ball=unit_ball))
     say(f"{count} structures written to {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 

@@ -17,7 +17,7 @@ from geojax.cli.command import (
     app,
     as_trained,
     console,
-    named,
+    reading,
     say,
     show,
     show_errors,
@@ -105,7 +105,7 @@ def evaluate(
     from geojax.zoo import load
 
     found = load(model)
-    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
+    told = reading(keys, units, inputs)
     structures, train_set = structures_of(data, split, **told, **as_trained(found, data, points))
     errors = errors_of(found, structures)
     if not errors:
@@ -138,7 +138,7 @@ def predict(
     from geojax.zoo import load
 
     trained = load(model)
-    told = {"units": named(units), "inputs": named(inputs)}
+    told = reading(units=units, inputs=inputs)
     found = formats.read(structures, **told, **as_trained(trained, structures, points)).structures
     wanted = None if properties is None else tuple(properties.split(","))
     predictions = run(trained, found, wanted)
@@ -206,7 +206,7 @@ def calibrate(
     from geojax.inference import calibrate as scales_of
 
     found = zoo.load(ensemble)
-    told = {"keys": named(keys), "units": named(units), "inputs": named(inputs)}
+    told = reading(keys, units, inputs)
     structures, _ = structures_of(data, split, **told, **as_trained(found, data, None))
     record = scales_of(found, structures).record()
     zoo.save(found.replace_card(calibration=record), ensemble)
@@ -234,7 +234,7 @@ def select(
     from geojax.zoo import load
 
     ensemble = load(model)
-    told = {"units": named(units), "inputs": named(inputs)}
+    told = reading(units=units, inputs=inputs)
     structures = formats.read(pool, **told, **as_trained(ensemble, pool, points)).structures
     found = choose(ensemble, structures, count)
     name = f"largest_{found.property.rpartition('.')[2]}_std"

@@ -6,12 +6,14 @@ of its points from their mean and to their nearest neighbours.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from geojax.datasets.check.findings import Finding
+from geojax.datasets.check.leaks import add_pairs
 from geojax.graphs import Structure, leaves
 
 __all__ = ["cloud_findings"]
@@ -129,34 +131,27 @@ def _copies(
         tree = KDTree([shapes[i].marks for i in group])
         near = tree.query_pairs(SAME, p=np.inf, output_type="ndarray")
         pairs += [tuple(sorted((group[a], group[b]))) for a, b in near]
-    result = []
-
-    def add(chosen: list, kind: str, severity: str, text: str, fix: str) -> None:
-        if chosen:
-            mask = np.zeros(len(structures), bool)
-            mask[[j for _, j in chosen]] = True
-            told = f"{int(mask.sum())} clouds {text}, up to motion, mirror and numbering"
-            result.append(Finding(kind, severity, told, names(mask), fix))
-
+    result: list[Finding] = []
+    add = partial(add_pairs, result, part, names)
     add(
         [(i, j) for i, j in pairs if part[i] == part[j]],
         "duplicates",
         "warning",
-        "are there before in the same split",
+        "{} clouds are there before in the same split, up to motion, mirror and numbering",
         "keep one of each: they weigh twice, and a random split would leak them",
     )
     add(
         [(i, j) for i, j in pairs if part[i] != part[j]],
         "leak",
         "error",
-        "of a later split are in an earlier one",
+        "{} clouds of a later split are in an earlier one, up to motion, mirror and numbering",
         "take them out of the later split: errors on them say nothing",
     )
     add(
         [(i, j) for i, j in pairs if _contradict(structures[i], structures[j])],
         "contradicting labels",
         "error",
-        "are there before with another label",
+        "{} clouds are there before with another label, up to motion, mirror and numbering",
         "correct one of them, or take both out",
     )
     return result

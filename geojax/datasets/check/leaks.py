@@ -7,6 +7,7 @@ displacement of an atom.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -15,7 +16,7 @@ from geojax.datasets.check.findings import Finding
 from geojax.datasets.check.shells import nearest
 from geojax.graphs import Structure
 
-__all__ = ["SAME", "leaks", "print_of", "twins"]
+__all__ = ["SAME", "add_pairs", "leaks", "print_of", "twins"]
 
 SAME = 1e-3  # [Å] of the fingerprint: one structure
 NEAR = 0.02  # [Å]: a neighbouring frame
@@ -68,6 +69,31 @@ def _twins(structures: list[Structure], index: list[int], tolerance: float) -> l
     return found
 
 
+def add_pairs(
+    result: list[Finding],
+    part: Sequence[str],
+    names: Callable[[np.ndarray], tuple[str, ...]],
+    pairs: Sequence[tuple[int, int]],
+    kind: str,
+    severity: str,
+    text: str,
+    fix: str,
+) -> None:
+    """Add a finding about the later one of each pair of structures, where there are pairs.
+
+    Args:
+        result: it is added to these.
+        part, names: as of `leaks`.
+        pairs: indices of structures.
+        kind, severity, text, fix: of the finding; {} in the text is how many structures.
+    """
+    if pairs:
+        mask = np.zeros(len(part), bool)
+        mask[[j for _, j in pairs]] = True
+        told = text.format(int(mask.sum()))
+        result.append(Finding(kind, severity, told, names(mask), fix))
+
+
 def leaks(
     structures: Sequence[Structure],
     part: Sequence[str],
@@ -86,15 +112,8 @@ def leaks(
     near = [(i, j) for i, j, gap in pairs if gap >= SAME]
     against = [(i, j) for i, j in same if _contradict(structures[i], structures[j])]
     states = _states([(structures[i], structures[j]) for i, j in against])
-    result = []
-
-    def add(found: list, kind: str, severity: str, text: str, fix: str) -> None:
-        if found:
-            later = sorted({j for _, j in found})
-            mask = np.zeros(len(structures), bool)
-            mask[later] = True
-            result.append(Finding(kind, severity, text.format(len(later)), names(mask), fix))
-
+    result: list[Finding] = []
+    add = partial(add_pairs, result, part, names)
     within = [(i, j) for i, j in same if part[i] == part[j]]
     across = [(i, j) for i, j in same if part[i] != part[j]]
     add(
