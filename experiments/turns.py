@@ -21,17 +21,11 @@ def sampled(
     structures: Sequence[Structure], n_points: int, copies: int, seed: int
 ) -> tuple[Structure, ...]:
     """So many samples of the points of each cloud; all clouds, then all again."""
-    rng, made = np.random.default_rng(seed), []
-    for structure in list(structures) * copies:
-        rows = np.sort(rng.permutation(len(structure))[:n_points])
-        made.append(
-            structure.replace(
-                positions=structure.positions[rows],
-                species=structure.species[rows],
-                inputs={name: value[rows] for name, value in structure.inputs.items()},
-            )
-        )
-    return tuple(made)
+    rng = np.random.default_rng(seed)
+    return tuple(
+        structure.take(np.sort(rng.permutation(len(structure))[:n_points]))
+        for structure in list(structures) * copies
+    )
 
 
 def turned(

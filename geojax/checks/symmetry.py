@@ -15,7 +15,7 @@ from e3nn_jax import Irreps
 from geojax.checks.context import CHECKS, Context, Measurement, difference
 from geojax.checks.examples import turned
 from geojax.checks.programs import Values
-from geojax.graphs import Sample, Structure, is_per_node
+from geojax.graphs import Sample, is_per_node
 from geojax.so3 import wigner_d
 
 __all__ = ["rotations", "turn_values", "when_moved"]
@@ -211,7 +211,7 @@ def permutation(context: Context) -> Measurement:
     """All outputs when the atoms are listed in another order."""
     rng = context.rng()
     orders = [rng.permutation(len(s)) for s in context.examples.values()]
-    mixed = [_reordered(s, o) for s, o in zip(context.examples.values(), orders, strict=True)]
+    mixed = [s.take(o) for s, o in zip(context.examples.values(), orders, strict=True)]
     want = [
         {name: _in_order(name, v, order) for name, v in values.items()}
         for values, order in zip(context.reference.values(), orders, strict=True)
@@ -231,13 +231,3 @@ def _in_order(name: str, value: np.ndarray, order: np.ndarray) -> np.ndarray:
     if name == "hessian":
         return value[order][:, :, order]
     return value[order] if is_per_node(name) else value
-
-
-def _reordered(structure: Structure, order: np.ndarray) -> Structure:
-    return Structure(
-        structure.positions[order],
-        structure.species[order],
-        cell=structure.cell,
-        pbc=structure.pbc,
-        inputs={name: value[order] for name, value in structure.inputs.items()},
-    )

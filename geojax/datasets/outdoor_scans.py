@@ -58,9 +58,7 @@ def _chosen(reading: Reading, n_points: int | None, rng: np.random.Generator) ->
         return scan
     if not 0 < n_points <= len(scan):
         raise ValueError(f"n_points is 1 to {len(scan)}, as many as the scan has; got {n_points}")
-    rows = np.sort(rng.permutation(len(scan))[:n_points])
-    inputs = {name: value[rows] for name, value in scan.inputs.items()}
-    return scan.replace(positions=scan.positions[rows], species=scan.species[rows], inputs=inputs)
+    return scan.take(np.sort(rng.permutation(len(scan))[:n_points]))
 
 
 def _pose(path: Path) -> tuple[np.ndarray, np.ndarray]:

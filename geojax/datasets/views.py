@@ -51,15 +51,12 @@ def views(
 
     def twice(shape: Structure, rng: np.random.Generator) -> Structure:
         rows = [np.sort(rng.permutation(len(shape))[:n_points]) for _ in range(2)]
-        both = np.concatenate(rows)
+        both = shape.take(np.concatenate(rows))
         part = np.repeat([0.0, 1.0], [len(r) for r in rows])
-        x = shape.positions[both]
-        return Structure(
-            x + noise * rng.normal(size=x.shape),
-            shape.species[both],
-            inputs={name: value[both] for name, value in shape.inputs.items()} | {"part": part},
+        return both.replace(
+            positions=both.positions + noise * rng.normal(size=both.positions.shape),
+            inputs=both.inputs | {"part": part},
             properties=Properties(targets=dict(shape.properties.targets) | {"views": np.eye(3)}),
-            info=shape.info,
         )
 
     made = recast(twice, source, copies, sampled, seed)

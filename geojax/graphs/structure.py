@@ -131,6 +131,27 @@ class Structure:
         """A copy with some fields changed, checked again."""
         return replace(self, **changes)
 
+    def take(self, rows: np.ndarray) -> "Structure":
+        """Its nodes `rows` alone, in this order, also repeated.
+
+        Inputs and labels of nodes (`node_targets`) come along, `targets` of the whole stay. Energy,
+        forces, stress and Hessian belong to all atoms together and are left out.
+
+        Args:
+            rows: indices or a mask of nodes.
+
+        Raises:
+            IndexError: there is no such node, or a mask has another length.
+        """
+        chosen = lambda table: {name: np.asarray(value)[rows] for name, value in table.items()}
+        labels = self.properties
+        return self.replace(
+            positions=self.positions[rows],
+            species=self.species[rows],
+            inputs=chosen(self.inputs),
+            properties=Properties(targets=labels.targets, node_targets=chosen(labels.node_targets)),
+        )
+
 
 def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     array = np.asarray(value)

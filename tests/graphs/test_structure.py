@@ -122,6 +122,27 @@ def test_labels_become_arrays_and_classes_stay_integers():
     assert found.targets["dipole"].shape == (3,)
 
 
+def test_a_part_keeps_what_its_nodes_and_the_whole_are_but_no_energy():
+    labels = Properties(
+        energy=-1.5,
+        forces=X,
+        targets={"label": np.int32(3)},
+        node_targets={"charge": np.arange(3.0)},
+    )
+    whole = Structure(X, Z, CUBE, PERIODIC, {"radius": np.arange(3.0)}, labels, {"file": "a.xyz"})
+    part = whole.take(np.array([2, 0, 2]))
+    np.testing.assert_array_equal(part.positions, X[[2, 0, 2]])
+    np.testing.assert_array_equal(part.species, Z[[2, 0, 2]])
+    np.testing.assert_array_equal(part.inputs["radius"], [2, 0, 2])
+    assert sorted(leaves(part.properties)) == ["node_targets.charge", "targets.label"]
+    np.testing.assert_array_equal(part.properties.node_targets["charge"], [2, 0, 2])
+    assert part.pbc == whole.pbc and part.info == whole.info
+    np.testing.assert_array_equal(part.cell, CUBE)
+    assert len(whole.take(Z == Z[0])) == (Z == Z[0]).sum()
+    with pytest.raises(IndexError):
+        whole.take(np.array([3]))
+
+
 PROPERTIES = Properties(
     energy=1.0, targets={"mu": 2.0, "alpha": 3.0}, node_targets={"charge": np.zeros(3)}
 )
