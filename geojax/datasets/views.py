@@ -55,7 +55,7 @@ def views(
         part = np.repeat([0.0, 1.0], [len(r) for r in rows])
         return both.replace(
             positions=both.positions + noise * rng.normal(size=both.positions.shape),
-            inputs=both.inputs | {"part": part},
+            inputs={**both.inputs, "part": part},
             properties=Properties(targets=dict(shape.properties.targets) | {"views": np.eye(3)}),
         )
 
