@@ -1,5 +1,6 @@
 """Scans: brought together."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,16 @@ def register(
     from_origin: Annotated[
         bool, typer.Option("--from-origin", help="both were taken from their origin")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="a model of descriptors; FPFH without it")
+    ] = None,
     points: PointsOf = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
 ):
     """The pose that takes one scan of a scene, or of an object, onto another.
+
+    Places are told by FPFH, or by what a model has learned of pairs like these; the voxel is then
+    about the distance between the points that it was trained on.
 
     A fitness far below the overlap of the two, or one that changes with the seed, means that the
     pose is wrong.
@@ -31,6 +38,7 @@ def register(
     import numpy as np
     from scipy.spatial.transform import Rotation
 
+    from geojax import inference, zoo
     from geojax import points as clouds
     from geojax.assets import compile_cache
     from geojax.datasets import structure_of
@@ -41,7 +49,8 @@ def register(
     )
     compile_cache()
     origin = np.zeros(3) if from_origin else None
-    found = clouds.register(
+    by = clouds.register if model is None else partial(inference.register, zoo.load(model))
+    found = by(
         first,
         second,
         voxel=voxel,
@@ -54,7 +63,8 @@ def register(
     matrix = figures.pop("matrix").tolist()
     show_figures(f"{source} onto {target}", figures)
     pose = {"rotation": [row[:3] for row in matrix[:3]], "translation": [r[3] for r in matrix[:3]]}
-    write_json(to, pose | figures | {"voxel": voxel, "source": str(source), "target": str(target)})
+    told = {"voxel": voxel, "source": str(source), "target": str(target), "model": model}
+    write_json(to, pose | figures | told)
     say(f"pose written to {to}")
     if page is not None:
         say(f"page: {view(source, page, second=target, pose=to, points=points)}")

@@ -9,6 +9,7 @@ from geojax.inference.elasticity import Elasticity, elasticity
 from geojax.inference.ensemble import Ensemble
 from geojax.inference.export import export, refresh
 from geojax.inference.predictor import Predictor, predict
+from geojax.inference.registration import register
 from geojax.inference.select import Selection, select
 from geojax.inference.vibrations import Vibrations, lowest_vibrations, vibrations
 
@@ -46,6 +47,7 @@ __all__ = [
     "receptive_hops",
     "receptive_radius",
     "refresh",
+    "register",
     "select",
     "vibrations",
 ]

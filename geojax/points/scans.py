@@ -1,9 +1,10 @@
-"""Two scans of one scene, registered without learning: the classical chain, compiled.
+"""Two scans of one scene, registered: the classical chain, compiled.
 
-Both are thinned to voxels; normals come from the planes through neighbours, descriptors are FPFH;
-mutual nearest descriptors are matches, RANSAC finds the pose that most of them agree on, and ICP
-from points to planes makes it exact. All lengths are multiples of the voxel: normals see 2 voxels
-far, descriptors 5, matches agree within 1.5, and ICP looks for partners within 1.
+Both are thinned to voxels; normals come from the planes through neighbours, descriptors are FPFH
+(or those that a network learned, see `inference.register`), mutual nearest descriptors are matches,
+RANSAC finds the pose that most of them agree on, and ICP from points to planes makes it exact. All
+lengths are multiples of the voxel: normals see 2 voxels far, descriptors 5, matches agree within
+1.5, and ICP looks for partners within 1.
 
 References:
     Rusu, Blodow, Beetz, "Fast point feature histograms (FPFH) for 3D registration", ICRA 2009,
@@ -11,6 +12,7 @@ References:
     data processing", https://arxiv.org/abs/1801.09847 (the chain and its lengths in voxels).
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -41,14 +43,14 @@ class Scan(NamedTuple):
     Attributes:
         positions: the mean of each occupied voxel.
         normals: unit vectors, towards the viewpoint.
-        features: FPFH.
+        features: FPFH, or other descriptors.
         mask: which slots hold a point with a normal.
         overflow: whether there were more occupied voxels than slots; these are left out.
     """
 
     positions: Float[Array, "slot 3"]
     normals: Float[Array, "slot 3"]
-    features: Float[Array, "slot 33"]
+    features: Float[Array, "slot channel"]
     mask: Bool[Array, "slot"]
     overflow: Bool[Array, ""]
 
@@ -169,6 +171,7 @@ def register(
     seed: int = 0,
     hypotheses: int = 1024,
     iterations: int = 20,
+    describe: Callable[[Scan, Scan], Sequence[Array]] | None = None,
 ) -> Registered:
     """The pose of two scans on the host, of any size and however far from the origin.
 
@@ -182,6 +185,7 @@ def register(
             without it normals point away from the middle, which suits objects seen all around.
         seed: of the draws.
         hypotheses, iterations: see `register_scans`.
+        describe: gives descriptors `[slot, channel]` of both scans in the place of FPFH.
 
     Raises:
         ValueError: the voxel is not positive, points are not finite, or there are fewer than three
@@ -203,6 +207,9 @@ def register(
         scans.append(
             describe_scan(jnp.asarray(padded), real, voxel=voxel, slots=count, viewpoint=view)
         )
+    if describe is not None:
+        both = zip(scans, describe(*scans), strict=True)
+        scans = [scan._replace(features=features) for scan, features in both]
     options = {"voxel": voxel, "hypotheses": hypotheses, "iterations": iterations}
     found = jax.device_get(register_scans(jax.random.key(seed), *scans, **options))
     agreeing = round(float(found.matches * found.agreement))
