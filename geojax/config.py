@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from geojax.checks.doctor import machine
-from geojax.datasets import Dataset, from_files, load
+from geojax.datasets import DATASETS, Dataset, from_files, load
 from geojax.datasets import read as read_files
 from geojax.inference import Ensemble, predict
 from geojax.metrics import compare, constant_baseline
@@ -29,7 +29,7 @@ from geojax.model import Model
 from geojax.networks import from_table
 from geojax.outputs import Output
 from geojax.registry import did_you_mean
-from geojax.settings import REQUIRED, Setting, settings
+from geojax.settings import REQUIRED, Setting, check_kinds, settings
 from geojax.training import Optimizer, Options, Term, terms_from_table, train
 from geojax.training.processes import is_first
 from geojax.zoo import load as load_model
@@ -95,8 +95,8 @@ def from_tables(table: Mapping[str, Any]) -> Experiment:
             "leave one of them out"
         )
     more = {key: options.pop(key) for key in OF_TRAIN if key in options}
-    for key, default in {"name": "", "description": "", "data": {}, "loss": {}}.items():
-        _same_kind(key, table.get(key, default), default)
+    check_kinds(table, Experiment, "the study")
+    check_kinds(more, train, "train")
     outputs = table.get("outputs")
     loss = table.get("loss")
     if loss is not None:
@@ -133,22 +133,8 @@ def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
 def _build(kind: type, table: Mapping[str, Any], what: str, extra: Sequence[str] = ()) -> Any:
     known = [f.name for f in fields(kind)]
     _known(table, [*known, *extra], f"[{what}]")
-    for f in fields(kind):
-        if f.name in table:
-            _same_kind(f"{what}.{f.name}", table[f.name], f.default)
+    check_kinds(table, kind, what)
     return kind(**table)
-
-
-def _same_kind(key: str, value: Any, default: Any) -> None:
-    """A number where a number is expected, and so on, as far as the default tells."""
-    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,), dict: (Mapping,)}
-    wanted = kinds.get(type(default))
-    strange = isinstance(value, bool) and type(default) is not bool
-    if wanted and (strange or not isinstance(value, wanted)):
-        raise ValueError(
-            f"{key} takes a value of kind {type(default).__name__}, such as {default!r}; "
-            f"got {value!r}"
-        )
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -172,7 +158,10 @@ def data_of(table: Mapping[str, Any]) -> Dataset:
     """The data set that a table names: `name` and its options, or files (`train`, `valid`, …)."""
     options = dict(table)
     if "name" in options and "train" not in options:
-        return load(options.pop("name"), **options)
+        name = options.pop("name")
+        check_kinds(options, DATASETS[name], "data")
+        return load(name, **options)
+    check_kinds(options, from_files, "data")
     return from_files(**options)
 
 

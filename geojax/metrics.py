@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "as_predicted",
     "compare",
     "constant_baseline",
     "entries",
@@ -44,12 +45,13 @@ def error_sums(predicted: Properties, batch: Batch) -> dict[str, Float[Array, "s
         value, label, mask = (leaf(p, name) for p in (predicted, batch.labels, batch.masks))
         if value is None:
             continue
+        label = as_predicted(label, value)
         if _classes(value, label):
             sums[name] = _class_sums(value, label, mask)
             continue
         if mask.ndim > 1:
             value, label, mask = entries(value, label, mask)
-        if value.size != label.size:  # a descriptor, whose label is a place
+        if value.shape != label.shape:  # a descriptor, whose label is a place
             continue
         sums[name] = _sums(value - label, mask)
         if name == "energy":
@@ -78,6 +80,15 @@ def entries(
         )
     flat = lambda x: x.reshape(-1, *x.shape[2:])
     return flat(value[:, :slots]), flat(label), mask.reshape(-1)
+
+
+def as_predicted(label: Any, value: Any) -> Any:
+    """The label in the shape of the prediction, where it is the same numbers in columns of one.
+
+    A file may say `[frame, 1]` where a model says `[frame]`; their difference would be a matrix.
+    """
+    column = label.reshape(label.shape[:-1]) if label.shape[-1:] == (1,) else label
+    return column if column.shape == value.shape or _classes(value, column) else label
 
 
 def _classes(value: Any, label: Any) -> bool:
@@ -138,13 +149,14 @@ def compare(predicted: Sequence[Properties], structures: Sequence[Structure]) ->
             mine = leaf(value, name)
             if mine is None:
                 continue
-            mine, label = np.asarray(mine), np.asarray(label)
+            mine = np.asarray(mine)
+            label = as_predicted(np.asarray(label), mine)
             if _classes(mine, label):
                 add(
                     name, *_class_sums(*map(jnp.asarray, (mine, label, np.ones(label.shape, bool))))
                 )
                 continue
-            if mine.size != label.size:  # a descriptor, whose label is a place
+            if mine.shape != label.shape:  # a descriptor, whose label is a place
                 continue
             error = mine.astype(np.float64) - label
             add(name, np.abs(error).sum(), np.square(error).sum(), 0, error.size)

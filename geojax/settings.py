@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["REQUIRED", "Setting", "first_sentence", "settings", "text_of"]
+__all__ = ["REQUIRED", "Setting", "check_kinds", "first_sentence", "settings", "text_of"]
 
 OF_FLAX = ("parent", "name")  # what every module has
 SECTION = re.compile(r"^(Attributes|Args):$", re.MULTILINE)
@@ -68,6 +68,46 @@ def settings(
         for name, default in own.items()
         if name not in leave_out
     ]
+
+
+def check_kinds(table: Mapping[str, Any], thing: Any, what: str) -> None:
+    """Refuse values of another kind than the fields or arguments of a thing take.
+
+    Args:
+        table: values by name, as TOML reads them.
+        what: the table they are in.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    hints = _hints(thing)
+    for name, value in table.items():
+        hint = hints.get(name, Any)
+        if not _fits(value, hint):
+            kind = kind_of(hint)
+            kind += ", true or false" if kind == "boolean" else ""
+            raise ValueError(f"{what}.{name} takes a value of kind {kind}; got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of TOML is one of a type, as far as the type says."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in inner)
+    if hint in WORDS:
+        taken = {float: (int, float), Path: (str, Path)}.get(hint, (hint,))
+        return isinstance(value, taken) and (hint is bool or not isinstance(value, bool))
+    base = origin or hint
+    if isinstance(base, type) and issubclass(base, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(base, type) and issubclass(base, Sequence):
+        of_one = len([part for part in inner if part is not Ellipsis]) == 1
+        return isinstance(value, list | tuple) and (
+            not of_one or all(_fits(part, inner[0]) for part in value)
+        )
+    return value is None if hint is types.NoneType else True
 
 
 def text_of(thing: Any, *, module: bool = False) -> str:

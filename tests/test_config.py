@@ -98,13 +98,31 @@ def test_a_study_starts_with_a_model_in_place_of_a_network():
         (
             "train.epochs=three",
             ValueError,
-            "train.epochs takes a value of kind int, such as .*; got 'three'",
+            "train.epochs takes a value of kind integer; got 'three'",
         ),
         (
             "optimizer.learning_rate=true",
             ValueError,
-            "learning_rate takes a value of kind float.*; got True",
+            "learning_rate takes a value of kind number; got True",
         ),
+        (
+            "train.normalise=False",
+            ValueError,
+            "train.normalise takes a value of kind boolean, true or false; got 'False'",
+        ),
+        ("train.E0s=0", ValueError, "train.E0s takes a value of kind string or table; got 0"),
+        ("train.layout=3", ValueError, "train.layout takes a value of kind string; got 3"),
+        ("train.patience=soon", ValueError, "train.patience takes a value of kind integer"),
+        ("train.devices=2.5", ValueError, "train.devices takes a value of kind integer; got 2.5"),
+        ("train.patience=0", ValueError, "patience is a number of validations, 1 or more; got 0"),
+        ("train.data_limit=0.0", ValueError, "data_limit is a number of bytes; got 0"),
+        ("optimizer.clip=0.0", ValueError, "clip is the largest norm of a gradient; got 0"),
+        ("optimizer.learning_rate=-1.0", ValueError, "learning_rate is zero or more; got -1"),
+        ("optimizer.plateau=0", ValueError, "plateau is a number of validations, 1 or more; got 0"),
+        ("optimizer.b2=1.0", ValueError, "b1 and b2 are below 1; got 0.9 and 1"),
+        ("optimizer.plateau_factor=2.0", ValueError, "above 0, at most 1; got 2"),
+        ("network.name=3", KeyError, "3"),
+        ("network.channels=many", ValueError, "network.channels takes a value of kind integer"),
     ],
 )
 def test_typos_are_refused_with_a_suggestion(study: Path, override, error, message):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from geojax.graphs import Budget, Properties, Structure, pad, sample
 from geojax.metrics import (
@@ -109,6 +110,33 @@ def test_what_is_not_labelled_or_not_predicted_is_left_out():
     assert compare([Properties(energy=1.0)], [plain]) == {}
     labelled = plain.replace(properties=Properties(energy=1.0))
     assert compare([Properties()], [labelled]) == {}
+
+
+def test_a_column_of_one_number_is_that_number():
+    """As `[frame, 1]` and `[node, 1]` in a file of arrays; on the device and on the host."""
+    rng = np.random.default_rng(0)
+    found = []
+    for tail in ((), (1,)):
+        known = [
+            Properties(targets={"gap": np.full(tail, x)}, node_targets={"q": q.reshape(-1, *tail)})
+            for x, q in ((0.5, np.arange(2.0)), (2.0, np.arange(3.0)))
+        ]
+        structures = [
+            Structure(np.eye(3)[:n], np.ones(n, int), properties=p)
+            for n, p in zip((2, 3), known, strict=True)
+        ]
+        guess = [
+            Properties(targets={"gap": np.array(1.0)}, node_targets={"q": np.ones(n)})
+            for n in (2, 3)
+        ]
+        batch = jax.tree.map(
+            jnp.asarray, pad([sample(s, 9.0) for s in structures], Budget(8, 16, 4))
+        )
+        q = jnp.asarray(np.r_[np.ones(5), rng.normal(size=3)], jnp.float32)
+        device = Properties(targets={"gap": jnp.array([1.0, 1.0, 7.0, 8.0])}, node_targets={"q": q})
+        found += [compare(guess, structures), summary(error_sums(device, batch))]
+    assert all(other == pytest.approx(found[0]) for other in found[1:])
+    assert found[0]["targets.gap.mae"] == 0.75 and found[0]["node_targets.q.mae"] == 0.6
 
 
 def test_the_baseline_knows_composition_and_nothing_else():

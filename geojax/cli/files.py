@@ -98,10 +98,13 @@ def convert(
     Databases and extended xyz are read as they are written: they may be larger than memory.
     """
     from geojax.datasets import iread
+    from geojax.datasets.formats import classes_of
     from geojax.datasets.packed import pack
 
     options: dict[str, Any] = {**reading(keys, units, inputs), "points": points}
-    count = pack(output, iread(sources, **options, unit_ball=unit_ball))
+    classes = classes_of(sources, options["keys"])
+    frames = iread(sources, **options, classes=classes, unit_ball=unit_ball)
+    count = pack(output, frames, classes=classes)
     say(f"{count} structures written to {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 

@@ -282,6 +282,7 @@ def from_files(
     readings: dict[str, Reading] = {}
     if isinstance(train, str | Path) and is_packed(train):
         every = open_packed(train, options | shapes)
+        shapes["classes"] = shapes["classes"] or every.classes
     else:
         readings["train"] = read(train, **options, **shapes, skip_bad=skip_bad, seed=seed)
         every = readings["train"].structures

@@ -3,6 +3,7 @@
 n_node [structure], species [node], positions [node, 3] [Å], cell [structure, 3, 3] (NaN without
 one), pbc [structure, 3]; inputs/NAME [node, …]; labels/NAME [node, …] or [structure, …] in geojax's
 units, and known/NAME [structure], False where a structure lacks the label; info [structure], JSON.
+Attributes: format, and the names of classes, JSON.
 """
 
 import json
@@ -22,11 +23,15 @@ T = TypeVar("T")
 
 FORMAT = "geojax structures 1"
 BLOCK = 256  # structures that are read or written at once
+ROWS = 65536  # of an array that are copied at once
 GEOMETRY = ("species", "positions", "cell", "pbc")
 
 
 class Packed(Sequence[Structure]):
     """The structures of a packed file; one block of them is in memory at a time.
+
+    Attributes:
+        classes: what the numbers of targets stand for, in the order of their numbers; may be none.
 
     Raises:
         ImportError: h5py is not installed.
@@ -41,6 +46,7 @@ class Packed(Sequence[Structure]):
                 f"{self.path}: a packed file says that its format is {FORMAT!r}; this one says "
                 f"{self._file.attrs.get('format')!r}; write it with geojax convert"
             )
+        self.classes: tuple[str, ...] = tuple(json.loads(self._file.attrs.get("classes", "[]")))
         self._ends = np.cumsum([0, *self._file["n_node"][()]])
         self._block, self._held = -1, []
         for name, rows in _arrays(self._file):
@@ -117,17 +123,26 @@ def open_packed(path: str | Path, told: Mapping[str, Any]) -> Packed:
     """The structures of a packed file.
 
     Args:
-        told: keys, units, inputs, …: of which there must be none.
+        told: keys, units, inputs, …: of which there must be none; classes where they are the same,
+            or the file has no names of its own.
 
     Raises:
         ImportError, ValueError: as `Packed`; something is told of what the file says itself.
     """
-    if wrong := sorted(name for name, value in told.items() if value):
+    found = Packed(path)
+    given = tuple(told.get("classes", ()))
+    if given and found.classes not in ((), given):
+        raise ValueError(
+            f"{path}: classes have the same numbers in all files; here they are "
+            f"{', '.join(found.classes)}, and {', '.join(given)} elsewhere; convert it again with "
+            "the classes of the others"
+        )
+    if wrong := sorted(name for name, value in told.items() if value and name != "classes"):
         raise ValueError(
             f"{path}: a packed file has its names and units; got {', '.join(wrong)}; state them "
             "where it is written, with geojax convert"
         )
-    return Packed(path)
+    return found
 
 
 def is_packed(path: str | Path) -> bool:
@@ -142,8 +157,11 @@ def is_packed(path: str | Path) -> bool:
         return False
 
 
-def pack(path: str | Path, structures: Iterable[Structure]) -> int:
+def pack(path: str | Path, structures: Iterable[Structure], *, classes: Sequence[str] = ()) -> int:
     """Write structures to a packed file, a block at a time; how many. It appears when complete.
+
+    Args:
+        classes: of targets that are classes: their names in the order of their numbers.
 
     Raises:
         ImportError: h5py is not installed.
@@ -156,6 +174,7 @@ def pack(path: str | Path, structures: Iterable[Structure]) -> int:
     count, block = 0, []
     with replacing(path) as (unfinished,), _h5py().File(unfinished, "w") as file:
         file.attrs["format"] = FORMAT
+        file.attrs["classes"] = json.dumps(list(classes))
         for structure in structures:
             block.append(structure)
             count += 1
@@ -249,7 +268,7 @@ def _extend(file: Any, name: str, rows: np.ndarray, before: int) -> None:
     if name not in file:
         tail = rows.shape[1:]
         file.create_dataset(name, (before, *tail), rows.dtype, maxshape=(None, *tail), chunks=True)
-    array = file[name]
+    array = _wide_enough(file, name, rows.dtype)
     if array.shape[1:] != rows.shape[1:]:
         raise ValueError(
             f"structures of one file give {name} in one shape; got rows of {rows.shape[1:]} where "
@@ -258,6 +277,20 @@ def _extend(file: Any, name: str, rows: np.ndarray, before: int) -> None:
     first = len(array)
     array.resize(first + len(rows), axis=0)
     array[first:] = rows
+
+
+def _wide_enough(file: Any, name: str, dtype: np.dtype) -> Any:
+    """The array, written anew where its kind of number does not hold those of the other."""
+    array = file[name]
+    wide = np.result_type(array.dtype, dtype)
+    if wide == array.dtype:
+        return array
+    file.move(name, narrow := f"{name} before")
+    array = file.create_dataset(name, array.shape, wide, maxshape=array.maxshape, chunks=True)
+    for first in range(0, len(array), ROWS):
+        array[first : first + ROWS] = file[narrow][first : first + ROWS]
+    del file[narrow]
+    return array
 
 
 def _is_plain(value: Any) -> bool:

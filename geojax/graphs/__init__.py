@@ -29,7 +29,7 @@ from geojax.graphs.messages import (
     to_receivers,
 )
 from geojax.graphs.neighbors import Edges, neighbor_list
-from geojax.graphs.parts import check_parts, part_mask, part_sizes, split_parts
+from geojax.graphs.parts import check_parts, clouds_of_nodes, part_mask, part_sizes, split_parts
 from geojax.graphs.pooling import POOLS, centered, pool
 from geojax.graphs.structure import (
     Properties,
@@ -54,6 +54,7 @@ __all__ = [
     "by_graph",
     "centered",
     "check_parts",
+    "clouds_of_nodes",
     "degree",
     "edge_vectors",
     "from_receivers",

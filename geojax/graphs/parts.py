@@ -14,7 +14,15 @@ from geojax.graphs.graph import Graph, graph_mask, graph_of_nodes, n_graphs
 from geojax.graphs.neighbors import Edges, neighbor_list
 from geojax.graphs.structure import Structure
 
-__all__ = ["PART", "check_parts", "edges_of_parts", "part_mask", "part_sizes", "split_parts"]
+__all__ = [
+    "PART",
+    "check_parts",
+    "clouds_of_nodes",
+    "edges_of_parts",
+    "part_mask",
+    "part_sizes",
+    "split_parts",
+]
 
 PART = "part"  # the name of the node input
 
@@ -53,6 +61,16 @@ def edges_of_parts(structure: Structure, cutoff: float, *, nearest: int | None =
         found.append((senders + np.int32(first), receivers + np.int32(first), shifts))
         first += size
     return Edges(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def clouds_of_nodes(graph: Graph) -> Int[Array, "node"]:
+    """A number for each graph, or, where there is an input `part`, for each part; ascending."""
+    graphs = graph_of_nodes(graph)
+    if PART not in graph.nodes:
+        return graphs
+    part = graph.nodes[PART]
+    new = (graphs[1:] != graphs[:-1]) | (part[1:] != part[:-1])
+    return jnp.cumsum(jnp.concatenate([jnp.zeros(1, jnp.int32), new.astype(jnp.int32)]))
 
 
 def part_sizes(graph: Graph, count: int) -> Int[Array, "graph part"]:

@@ -11,6 +11,7 @@ from e3nn_jax import IrrepsArray
 from geojax.elements import symbol
 from geojax.graphs import Graph, Sample
 from geojax.registry import Registry, did_you_mean
+from geojax.settings import check_kinds
 
 __all__ = [
     "FIELDS",
@@ -116,11 +117,11 @@ def from_table(table: Mapping[str, Any]) -> Any:
 
     Raises:
         KeyError: the name is not a network's, or a key is not a field of it.
-        ValueError: a field is given under two names, or no name is given.
+        ValueError: a field is given under two names, or no name is given; a value of another kind.
     """
     if "name" not in table:
         raise ValueError(f"a network table has a name; got {sorted(table)}; add name = 'nequip'")
-    kind = NETWORKS[table["name"]]
+    kind = NETWORKS[str(table["name"])]
     fields = _fields(kind)
     values = {}
     for key, value in table.items():
@@ -134,8 +135,9 @@ def from_table(table: Mapping[str, Any]) -> Any:
             )
         if field in values:
             raise ValueError(f"a field is given once; {field!r} came twice (also as {key!r})")
-        values[field] = _from_toml(value)
-    return kind(**values)
+        values[field] = value
+    check_kinds(values, kind, "network")
+    return kind(**{field: _from_toml(value) for field, value in values.items()})
 
 
 def _from_toml(value: Any) -> Any:

@@ -210,7 +210,7 @@ def _of_chunk(
 ) -> tuple[Array, Array, Array]:
     """As `_all_pairs`, for some of the queries."""
     points, mask = among
-    square = (_by_products if spare else square_distances)(queries, points)
+    square = _by_products(queries, points, mask) if spare else square_distances(queries, points)
     reached = mask[None] & real[:, None] & (square <= radius**2)
     if exclude_self:
         reached &= row[:, None] != jnp.arange(points.shape[0])[None]
@@ -224,9 +224,10 @@ def _of_chunk(
     return jnp.where(taken, index, 0), taken, jnp.sum(reached, -1, dtype=jnp.int32)
 
 
-def _by_products(queries: Array, points: Array) -> Array:
+def _by_products(queries: Array, points: Array, mask: Array) -> Array:
     """|x - y|^2 up to a number for each query, rounded; places are those from the mean point."""
-    mean = jnp.mean(points, 0, keepdims=True)
+    known = jnp.where(mask[:, None], points, 0)
+    mean = jnp.sum(known, 0, keepdims=True) / jnp.maximum(jnp.sum(mask), 1).astype(points.dtype)
     x, y = queries - mean, points - mean
     return jnp.sum(jnp.square(y), 1)[None] - 2 * jnp.einsum("qd,pd->qp", x, y, precision="highest")
 

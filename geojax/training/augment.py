@@ -21,6 +21,7 @@ from geojax.graphs import (
     Batch,
     Graph,
     Properties,
+    clouds_of_nodes,
     graph_of_nodes,
     is_per_node,
     leaves,
@@ -290,14 +291,19 @@ def augment(
 
 
 def _first(batch: Batch, score: Float[Array, "node"], share: Float[Array, "graph"]) -> Batch:
-    """The points with the lowest scores; the share with the highest are replaced by copies."""
+    """The points with the lowest scores; the share with the highest are replaced by copies.
+
+    Of each cloud by itself where a structure has several, so that parts stay in their order.
+    """
     graph = batch.graph
-    index, n_node = graph_of_nodes(graph), graph.n_node
-    order = jnp.lexsort((score, index)).astype(jnp.int32)
-    place = jnp.zeros_like(order).at[order].set(local_index(graph))  # among those of its graph
-    kept = n_node - jnp.floor(share * n_node.astype(share.dtype)).astype(jnp.int32)
-    kept = jnp.maximum(kept, 1)[index]
-    first = (jnp.cumsum(n_node) - n_node)[index]
+    cloud = clouds_of_nodes(graph)
+    number = jax.ops.segment_sum(jnp.ones_like(cloud), cloud, len(cloud), indices_are_sorted=True)
+    first = (jnp.cumsum(number) - number)[cloud]
+    order = jnp.lexsort((score, cloud)).astype(jnp.int32)
+    rows = jnp.arange(len(order), dtype=jnp.int32)
+    place = jnp.zeros_like(order).at[order].set(rows - first)  # among those of its cloud
+    left_out = share[graph_of_nodes(graph)] * number[cloud].astype(share.dtype)
+    kept = jnp.maximum(number[cloud] - jnp.floor(left_out).astype(jnp.int32), 1)
     source = order[first + jnp.where(place < kept, place, (place - kept) % kept)]
     rows = lambda x: x[source]
     of_nodes = lambda p: replace_leaves(

@@ -86,6 +86,16 @@ class Options:
                 )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is from 0 (no average) to below 1; got {self.ema}; try 0.99")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"patience is a number of validations, 1 or more; got {self.patience}; leave it "
+                "out to train to the end"
+            )
+        if self.data_limit is not None and not self.data_limit > 0:
+            raise ValueError(
+                f"data_limit is a number of bytes; got {self.data_limit}; leave it out to hold all "
+                "data on the device"
+            )
         if self.dtype not in DTYPES:
             raise KeyError(
                 f"training has no dtype {self.dtype!r}; {did_you_mean(self.dtype, DTYPES)}"

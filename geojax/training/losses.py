@@ -22,7 +22,7 @@ from geojax import so3
 from geojax.arrays import safe_norm
 from geojax.deviations import std_name
 from geojax.graphs import Batch, Properties, graph_hessians, graph_of_nodes, leaf
-from geojax.metrics import entries
+from geojax.metrics import as_predicted, entries
 from geojax.training import assignment, descriptors, views
 from geojax.training.terms import LOSSES, Term, sum_name, weight_at
 
@@ -250,8 +250,10 @@ def term_sums(
     """For each term the sum of its errors over what is known, and how many are known."""
     sums = {}
     for term in terms:
-        value, label = leaf(predicted, term.property), leaf(batch.labels, term.property)
-        mask = leaf(batch.masks, term.property)
+        value, label, mask = (
+            leaf(p, term.property) for p in (predicted, batch.labels, batch.masks)
+        )
+        label = as_predicted(label, value)
         atoms = 1
         if term.per_atom:
             atoms = _atoms(batch, mask.shape[0]).astype(value.dtype)
@@ -262,13 +264,30 @@ def term_sums(
             error, mask = loss(value, label, mask, batch, term)
         elif getattr(loss, "of_deviations", False):
             std = leaf(predicted, std_name(term.property))
+            _check_shapes(value, label, term)
             error = loss(value, label, std / atoms, term)
         else:
             if mask.ndim > 1:
                 value, label, mask = entries(value, label, mask)
+            _check_shapes(value, label, term)
             error = loss(value, label, term)
         sums[sum_name(term)] = jnp.where(mask, error, 0).sum(), mask.sum().astype(error.dtype)
     return sums
+
+
+def _check_shapes(value: Array, label: Array, term: Term) -> None:
+    """Refuse a label of other numbers than the prediction.
+
+    Raises:
+        ValueError: names both shapes.
+    """
+    wanted = value.shape[:-1] if term.kind == "cross-entropy" else value.shape
+    if label.shape != wanted:
+        raise ValueError(
+            f"a label has the shape of what is predicted; {term.property} of each row has shape "
+            f"{list(label.shape[1:])}, and the loss {term.kind!r} of the model's output takes "
+            f"{list(wanted[1:])}; give the output the irreps of its label, or another loss"
+        )
 
 
 def _matrices(

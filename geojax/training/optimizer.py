@@ -1,5 +1,6 @@
 """The optimizer and its schedule, from a small table; everything is optax underneath."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -85,6 +86,9 @@ class Optimizer:
         plateau_factor: see `plateau`.
         freeze: parameters that stay as they are, by their names in a model's weights, where *
             stands for anything: "params/embedding/*".
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     name: str = "adam"
@@ -99,6 +103,25 @@ class Optimizer:
     plateau: int | None = None
     plateau_factor: float = 0.8
     freeze: Sequence[str] = ()
+
+    def __post_init__(self):
+        for name in ("learning_rate", "final", "warmup", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is zero or more; got {getattr(self, name)}")
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1):
+            raise ValueError(f"decays b1 and b2 are below 1; got {self.b1} and {self.b2}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(
+                f"clip is the largest norm of a gradient; got {self.clip}, which would keep every "
+                "parameter as it is; leave it out to clip nothing"
+            )
+        if self.plateau is not None and self.plateau < 1:
+            raise ValueError(
+                f"plateau is a number of validations, 1 or more; got {self.plateau}; leave it out "
+                "to keep the rate"
+            )
+        if not 0 < self.plateau_factor <= 1:
+            raise ValueError(f"plateau_factor is above 0, at most 1; got {self.plateau_factor}")
 
 
 def build(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:

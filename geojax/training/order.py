@@ -50,6 +50,7 @@ def fit_order(
     sizes: Sequence[tuple[int, int]],
     batch_size: int,
     *,
+    chunks: Sequence[Int[np.ndarray, "_"]] | None = None,
     devices: int = 1,
     slots: int | None = None,
 ) -> Order:
@@ -58,8 +59,10 @@ def fit_order(
     A plain shuffle, unless strata save more than a tenth of the edges.
 
     Args:
-        sizes: (nodes, edges) of each structure; sorted by edges in the stratified case, see
-            `sort_by_size`.
+        sizes: (nodes, edges) of each structure; stores are sorted by edges in the stratified case,
+            see `sort_by_size`.
+        chunks: which structures are in each store, where they are not all in one; the order serves
+            all of them.
         slots: for the table layout, edges per node.
 
     Raises:
@@ -70,11 +73,14 @@ def fit_order(
             f"a batch is dealt out evenly; {batch_size} structures do not divide over {devices} "
             "device(s); choose a multiple"
         )
-    batch_size = min(batch_size, -(-len(sizes) // devices) * devices)
-    steps = -(-len(sizes) // batch_size)
-    whole = np.zeros((steps * batch_size, 2), np.int64)
-    whole[: len(sizes)] = np.asarray(sizes)
-    whole[: len(sizes)] = whole[: len(sizes)][np.argsort(whole[: len(sizes), 1], kind="stable")]
+    rows = np.asarray(sizes, np.int64).reshape(-1, 2)
+    stores = [rows] if chunks is None else [rows[chunk] for chunk in chunks]
+    most = max(map(len, stores))
+    batch_size = min(batch_size, -(-most // devices) * devices)
+    steps = -(-most // batch_size)
+    whole = np.zeros((len(stores), steps * batch_size, 2), np.int64)
+    for slot, store in zip(whole, stores, strict=True):
+        slot[: len(store)] = store[np.argsort(store[:, 1], kind="stable")]
     # the choice does not look at the devices, so that any number of them sees the same batches
     plain, dealt = (_bound(whole, s, batch_size, 1)[1] for s in (1, batch_size))
     strata = 1 if plain <= 1.1 * dealt else batch_size
@@ -91,14 +97,15 @@ def _rounded(n: int) -> int:
 
 
 def _bound(sizes: np.ndarray, strata: int, batch_size: int, devices: int) -> tuple[int, int]:
-    """The most nodes and edges that one device can get, over all shuffles."""
-    runs = np.sort(sizes.reshape(strata, -1, 2), axis=1)[:, ::-1]
-    largest = runs[:, : batch_size // strata].reshape(batch_size, 2)
+    """The most nodes and edges that one device can get, over all stores and shuffles."""
+    runs = np.sort(sizes.reshape(len(sizes), strata, -1, 2), axis=2)[:, :, ::-1]
+    largest = runs[:, :, : batch_size // strata].reshape(len(sizes), batch_size, 2)
     if strata == 1:
-        nodes, edges = largest[: batch_size // devices].sum(0)
-        return int(nodes), int(edges)
-    shares = largest.reshape(-1, devices, 2).sum(0)
-    return int(shares[:, 0].max()), int(shares[:, 1].max())
+        shares = largest[:, : batch_size // devices].sum(1)
+    else:
+        shares = largest.reshape(len(sizes), -1, devices, 2).sum(1)
+    nodes, edges = shares.reshape(-1, 2).max(0)
+    return int(nodes), int(edges)
 
 
 def sort_by_size(samples: Sequence[Sample]) -> np.ndarray:

@@ -54,13 +54,8 @@ def prepare(
     sizes = [_size(s) for s in train]
     deal = partial(Chunks, train, limit=options.data_limit, dtype=dtype, seed=options.seed)
     chunks = deal()
-    order = _common(
-        [
-            fit_order(
-                [sizes[i] for i in members], options.batch_size, devices=mesh.size, slots=slots
-            )
-            for members in chunks.members
-        ]
+    order = fit_order(
+        sizes, options.batch_size, chunks=chunks.members, devices=mesh.size, slots=slots
     )
     if order.strata > 1:
         chunks = deal(by_size=True)
@@ -110,13 +105,6 @@ def prepare(
 
 def _size(sample: Sample) -> tuple[int, int]:
     return int(sample.graph.n_node[0]), int(sample.graph.n_edge[0])
-
-
-def _common(orders: Sequence[Order]) -> Order:
-    """One order that serves chunks whose counts differ by one structure."""
-    most = max(orders, key=lambda order: (order.steps, order.strata))
-    budgets = zip(*(order.budget for order in orders), strict=True)
-    return most._replace(budget=type(most.budget)(*(max(sizes) for sizes in budgets)))
 
 
 def _padding(sizes: Sequence[tuple[int, int]], order: Order, chunks: int) -> tuple[float, float]:

@@ -89,7 +89,7 @@ def train(
             with a model also "kept", its own, or "shifted" (see `start.shifted_E0s`), which is
             "auto" then where the data bring none.
         normalise: set scale and shift of outputs that have none from the training labels, and
-            atomrefs of summed targets.
+            atomrefs of summed targets; those of a model that training begins with stay as they are.
         layout: of the edges, "list" or "table" (see `graphs.messages`).
         folder: of the run; a run that is there already is continued. A temporary one by default.
         name: of the model; the data's name by default.
@@ -112,7 +112,7 @@ def train(
     optimizer = _changed(optimizer or Optimizer(), learning_rate=learning_rate)
     start = network if isinstance(network, Model) else None
     if start is not None:
-        network, outputs = start.network, outputs_of(start, outputs)
+        network, outputs, normalise = start.network, outputs_of(start, outputs), False
         check_elements(start.card, data.train)
     outputs = tuple(outputs or (Output(),))
     terms = terms_from_table(loss or _default_loss(data.train, outputs))
@@ -196,7 +196,8 @@ def _default_loss(structures: Sequence[Structure], outputs: Sequence[Output]) ->
             if output.name == "hessian":
                 table["hessian"] = {"kind": "mae"}
                 continue
-            label = next((leaf(s.properties, output.name) for s in structures), None)
+            labels = (leaf(s.properties, output.name) for s in structures)
+            label = next((known for known in labels if known is not None), None)
             classes = label is not None and np.asarray(label).dtype.kind in "iu"
             table[output.name] = {"kind": "cross-entropy" if classes else "mse"}
             continue

@@ -8,6 +8,7 @@ import pytest
 
 from geojax.datasets import fingerprint, from_files, read
 from geojax.datasets import packed as module
+from geojax.datasets.formats import classes_of, iread
 from geojax.datasets.packed import Chosen, Packed, is_packed, pack
 from geojax.graphs import Properties, Structure, leaves
 from tests.training.conftest import springs
@@ -96,6 +97,45 @@ def test_isolated_atoms_are_set_apart(tmp_path: Path):
     data = from_files(tmp_path / "big.h5", valid=2)
     assert data.card["E0s"] == {1: -13.5, 8: -400.0}
     assert len(data.train) == 4
+
+
+def test_numbers_that_become_finer_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whole numbers first, as extended xyz writes a gap of zero; then others, in a later block."""
+    monkeypatch.setattr("geojax.datasets.packed.BLOCK", 2)
+    monkeypatch.setattr("geojax.datasets.packed.ROWS", 2)
+    gaps = [np.int64(0), np.int64(3), np.int64(7), np.float32(1.5), 1.53, np.int64(2)]
+    labelled = lambda gap: Properties(targets={"gap": np.asarray(gap)})
+    pack(
+        tmp_path / "gaps.h5",
+        [Structure(np.eye(3), np.ones(3, int), properties=labelled(gap)) for gap in gaps],
+    )
+    found = [float(s.properties.targets["gap"]) for s in Packed(tmp_path / "gaps.h5")]
+    assert found == [0, 3, 7, 1.5, 1.53, 2]
+
+
+def folders_of_clouds(root: Path, *classes: str) -> str:
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        np.savetxt(root / name / "a.csv", np.eye(3), delimiter=",", header="x,y,z", comments="")
+    return f"{root}/*/*.csv"
+
+
+def test_classes_keep_their_names_and_numbers(tmp_path: Path):
+    keys = {"targets.label": "*"}
+    source = folders_of_clouds(tmp_path / "train", "bed", "chair", "desk")
+    other = folders_of_clouds(tmp_path / "test", "bed", "desk")
+    classes = classes_of(source, keys)
+    pack(tmp_path / "c.h5", iread(source, keys=keys), classes=classes)
+    assert Packed(tmp_path / "c.h5").classes == classes == ("bed", "chair", "desk")
+    assert classes_of(tmp_path / "c.h5") == read(tmp_path / "c.h5").report.classes == classes
+    data = from_files(tmp_path / "c.h5", valid=0)
+    assert data.card["classes"] == list(classes)
+    tested = read(other, keys=keys, classes=data.card["classes"]).structures
+    assert [int(s.properties.targets["label"]) for s in tested] == [0, 2]
+
+    pack(tmp_path / "fewer.h5", iread(other, keys=keys), classes=classes_of(other, keys))
+    with pytest.raises(ValueError, match="bed, desk, and bed, chair, desk elsewhere"):
+        from_files(tmp_path / "c.h5", valid=0, test=tmp_path / "fewer.h5")
 
 
 def test_what_has_no_place_is_refused(tmp_path: Path):

@@ -66,6 +66,19 @@ def test_features_far_from_zero_are_told_apart_by_their_differences():
     assert (few.mask.sum(1) == 5).all() and (few.count == 5).all()
 
 
+@pytest.mark.parametrize("other", [1e6, np.nan, np.inf])
+def test_padding_does_not_move_the_mean_that_features_are_told_apart_by(other):
+    points = rng.normal(size=(40, 33)).astype(np.float32)
+    padded = np.concatenate([np.full((9, 33), other, np.float32), points])
+    real = jnp.arange(49) >= 9
+    found = nearest(jnp.asarray(points), jnp.asarray(padded), real, k=3)
+    expected = nearest(jnp.asarray(points), jnp.asarray(points), k=3)
+    np.testing.assert_array_equal(found.index - 9, expected.index)
+    np.testing.assert_array_equal(found.index[:, 0], np.arange(9, 49))
+    np.testing.assert_allclose(found.distance, expected.distance, rtol=1e-4, atol=1e-6)
+    assert found.mask.all()
+
+
 def test_what_padding_holds_is_never_seen(x64):
     real, real_query = np.arange(50) >= 10, np.arange(30) < 23
     find = jax.jit(

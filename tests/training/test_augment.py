@@ -180,6 +180,30 @@ def test_copies_of_others_take_the_place_of_what_is_left_out(batch, step):
     assert min(left) == 0 and max(left) > 0.7 and abs(np.mean(left) - 0.4) < 0.1
 
 
+@pytest.mark.parametrize("step", [Thin(0.9), Crop(0.9)])
+def test_parts_stay_in_their_order_and_are_thinned_each_by_itself(step):
+    """Two clouds of a pair: no point of one stands for a point of the other."""
+
+    def pair(sizes, seed):
+        found = cloud(sum(sizes), seed)
+        return found.replace(inputs={**found.inputs, "part": np.repeat([0.0, 1.0], sizes)})
+
+    samples = [sample(pair(sizes, i), 0.0) for i, sizes in enumerate([(5, 4), (2, 6)])]
+    batch = jax.tree.map(jnp.asarray, pad(samples, Budget(20, 1, 4)))
+    before, part = (np.asarray(batch.graph.nodes[name]) for name in ("positions", "part"))
+    ids, gone = jnp.array([7, 2, -1], jnp.int32), 0
+    for i in range(20):
+        steps = {"steps": (step,), "turning": Turning((), {})}
+        after = augment(batch, ids, jax.random.key(i), **steps).graph.nodes
+        np.testing.assert_array_equal(after["part"], part)
+        x = np.asarray(after["positions"])
+        for rows in (slice(0, 5), slice(5, 9), slice(9, 11), slice(11, 17)):
+            there = {tuple(p) for p in x[rows]}
+            assert there <= {tuple(p) for p in before[rows]}
+            gone += rows.stop - rows.start - len(there)
+    assert gone > 60
+
+
 def test_a_crop_leaves_a_half_space(batch):
     """What is left and what is left out are on two sides of a plane."""
     from scipy.optimize import linprog

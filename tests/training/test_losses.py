@@ -70,6 +70,41 @@ def test_cross_entropy_of_classes():
     np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["mse", "mae", "huber", "norm"])
+def test_a_column_of_one_number_is_that_number(kind):
+    """Files say `[frame, 1]`; the difference to `[frame]` would be a matrix."""
+    numbers, columns = (
+        batch_of(*(Properties(targets={"gap": np.full(shape, x)}) for x in (0.5, 2.0)))
+        for shape in ((), (1,))
+    )
+    guess = Properties(targets={"gap": jnp.array([1.0, 1.0, 7.0, 8.0])})
+    for per_atom in (False, True):
+        term = Term("targets.gap", kind=kind, per_atom=per_atom)
+        total, count = term_sums(guess, columns, [term])["targets.gap"]
+        expected, _ = term_sums(guess, numbers, [term])["targets.gap"]
+        assert count == 2 and float(total) == float(expected) > 0
+
+
+def test_classes_of_points_may_be_a_column():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
+    found = []
+    for shape in ((-1,), (-1, 1)):
+        known = [np.array([0, 2]).reshape(shape), np.array([1, 1, 0]).reshape(shape)]
+        batch = batch_of(*(Properties(node_targets={"kind": k}) for k in known))
+        term = Term("node_targets.kind", kind="cross-entropy")
+        predicted = Properties(node_targets={"kind": logits})
+        found.append(term_sums(predicted, batch, [term])["node_targets.kind"])
+    assert found[0] == found[1] and found[0][1] == 5
+
+
+@pytest.mark.parametrize("kind", ["mse", "cross-entropy", "geodesic"])
+def test_labels_of_other_numbers_are_refused(kind):
+    batch = batch_of(*(Properties(targets={"gap": np.arange(4.0)}) for _ in range(2)))
+    guess = Properties(targets={"gap": jnp.zeros((4, 3))})
+    with pytest.raises(ValueError, match=r"targets.gap of each row has shape \[4\].* takes \["):
+        term_sums(guess, batch, [Term("targets.gap", kind=kind)])
+
+
 def hessians(seed: int):
     """Symmetric, of two and of three nodes."""
     rng = np.random.default_rng(seed)

@@ -34,6 +34,28 @@ def test_every_batch_fits_the_budget(devices):
         assert shares[..., 1].max() <= order.budget.n_edge
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_every_batch_of_every_chunk_fits_the_budget(batch_size, devices):
+    """Also where chunks of n and n + 1 structures take different numbers of steps by themselves."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        few = np.where(rng.random(41) < 0.1, 40, rng.integers(3, 9, 41))
+        sizes = np.stack([few, few * (few - 1)], 1)
+        chunks = np.array_split(rng.permutation(41), 2)
+        order = fit_order(
+            [(int(n), int(e)) for n, e in sizes], batch_size, chunks=chunks, devices=devices
+        )
+        for chunk in chunks:
+            own = sizes[chunk]
+            own = own[np.argsort(own[:, 1], kind="stable")] if order.strata > 1 else own
+            ranked = np.concatenate([own, [(0, 0)]])
+            for turn in range(10):
+                shares = ranked[batches(order, len(chunk), turn)].sum(2)
+                assert shares[..., 0].max() < order.budget.n_node
+                assert shares[..., 1].max() <= order.budget.n_edge
+
+
 def test_strata_are_used_where_sizes_differ_and_save_padding():
     wide, narrow = fit_order(WIDE, 8), fit_order(NARROW, 8)
     assert (wide.strata, narrow.strata) == (8, 1)

@@ -105,6 +105,14 @@ def test_it_begins_with_the_parameters_and_keeps_the_outputs(model, tmp_path):
         run(changed, tmp_path, E0s=dict(found.card.E0s))
 
 
+def test_outputs_that_were_never_normalised_stay_so(model):
+    """A scale of one and a shift of zero are the model's too, not a place to be filled."""
+    plain = model.replace_card(outputs=(Output(),))
+    found = run(plain, E0s={1: -13.0, 8: -2041.5}, optimizer=Optimizer(learning_rate=0.0))
+    assert found.card.outputs == (Output(),)
+    jax.tree.map(np.testing.assert_array_equal, found.params, model.params)
+
+
 def test_it_keeps_what_it_is_told_and_moves_what_is_not_frozen(model):
     moving = Optimizer(learning_rate=0.01, weight_decay=0.1, freeze=("params/embedding*",))
     found = run(model, E0s="kept", optimizer=moving)

@@ -50,10 +50,14 @@ class Ways(NamedTuple):
     seed: int = 0
 
     def named(self, files: Sequence[File]) -> "Ways":
-        """With the classes that wildcards stand for, where none are given."""
-        if self.classes or ANY not in self.keys.values():
+        """With the classes of packed files, or that wildcards stand for, where none are given."""
+        if self.classes:
             return self
-        return self._replace(classes=tuple(sorted({f.wildcard for f in files if f.wildcard})))
+        packed = [open_packed(f.path, {}).classes for f in files if is_packed(f.path)]
+        known = next((classes for classes in packed if classes), ())
+        if not known and ANY in self.keys.values():
+            known = tuple(sorted({f.wildcard for f in files if f.wildcard}))
+        return self._replace(classes=known)
 
 
 def read(
@@ -116,6 +120,17 @@ def read(
     lines = [line for frame in notes for line in frame]
     report = tally(called(path), structures, uses, rejected, lines)
     return Reading(structures, replace(report, classes=ways.classes))
+
+
+def classes_of(
+    path: Source, keys: Mapping[str, str] | None = None, classes: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The names of the classes that files are read with, in the order of their numbers; see `read`.
+
+    Raises:
+        As `read`.
+    """
+    return Ways(keys or {}, None, None, tuple(classes)).named(files_of(path)).classes
 
 
 def iread(

@@ -5,6 +5,7 @@ and a point in it evenly. It is the same for the same seed.
 """
 
 import io
+import re
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ from geojax.datasets.formats.fields import Points
 __all__ = ["MESHES", "mesh_points", "sample_surface"]
 
 MESHES = (".off", ".obj", ".stl")
+GLUED = re.compile(r"(\w*OFF)(\d+)")  # a header and the first count, without the end of the line
 
 
 def mesh_points(
@@ -117,6 +119,8 @@ def _check_off(data: bytes, where: str) -> None:
     """Refuse an OFF file with fewer rows than its header promises, which trimesh would take."""
     plain = (line.partition("#")[0] for line in text_of(data, where).splitlines())
     words = [row for row in (line.split() for line in plain) if row]
+    if words and (glued := GLUED.fullmatch(words[0][0])):  # as ModelNet's are
+        words[0][:1] = glued.groups()
     head = words[0] if words else [""]
     if not head[0].endswith("OFF"):
         raise ValueError(f"{where}: an OFF file begins with OFF; got {' '.join(head)[:40]!r}")

@@ -45,6 +45,16 @@ needs_trimesh = pytest.mark.skipif(
 )
 
 
+@needs_trimesh
+@pytest.mark.parametrize("head", ["OFF8 6 0", "OFF 8 6 0", "COFF\n8 6 0", "OFF8 6"])
+def test_the_header_may_stand_before_the_counts(head):
+    """As in ModelNet40, where the end of the line is missing in many files."""
+    data = off().replace(b"OFF # a box\n8 6 0", head.encode())
+    plain, found = (mesh_points(d, "off", "box") for d in (off(), data))
+    for name in plain.fields.keys() | found.fields.keys():
+        np.testing.assert_array_equal(found.fields[name], plain.fields[name])
+
+
 def on_the_box(x: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Whether each point is on a side of the box whose outer normal it has."""
     axis = np.abs(normals).argmax(1)
