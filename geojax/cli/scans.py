@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ def register(
 ):
     """The pose that takes one scan of a scene, or of an object, onto another.
 
+    Normals of a file tell which side of a surface is seen; without them, and without
+    --from-origin, it is the side away from the middle.
+
     Places are told by FPFH, or by what a model has learned of pairs like these; the voxel is then
     about the distance between the points that it was trained on.
 
@@ -44,20 +47,15 @@ def register(
     from geojax.datasets import structure_of
     from geojax.view import view
 
-    first, second = (
-        structure_of(str(path), 0, points=points).positions for path in (source, target)
-    )
+    first, second = (structure_of(str(path), 0, points=points) for path in (source, target))
     compile_cache()
-    origin = np.zeros(3) if from_origin else None
+    if from_origin:
+        sides: dict[str, Any] = dict.fromkeys(("source_viewpoint", "target_viewpoint"), np.zeros(3))
+    else:
+        known = [scan.inputs.get("normals") for scan in (first, second)]
+        sides = dict(zip(("source_normals", "target_normals"), known, strict=True))
     by = clouds.register if model is None else partial(inference.register, zoo.load(model))
-    found = by(
-        first,
-        second,
-        voxel=voxel,
-        source_viewpoint=origin,
-        target_viewpoint=origin,
-        seed=seed,
-    )
+    found = by(first.positions, second.positions, voxel=voxel, seed=seed, **sides)
     turn = Rotation.from_matrix(found.matrix[:3, :3]).magnitude()
     figures = {"turned by [degree]": float(np.degrees(turn)), **found._asdict()}
     matrix = figures.pop("matrix").tolist()

@@ -31,11 +31,7 @@ def register(
     *,
     voxel: float,
     output: str | None = None,
-    source_viewpoint: Float[np.ndarray, "3"] | None = None,
-    target_viewpoint: Float[np.ndarray, "3"] | None = None,
-    seed: int = 0,
-    hypotheses: int = 1024,
-    iterations: int = 20,
+    **options: Any,
 ) -> Registered:
     """The pose of two clouds, by the descriptors of a model; see `points.register`.
 
@@ -46,7 +42,7 @@ def register(
         voxel: about the distance between the points that it was trained on.
         output: the property that is a descriptor; not needed where only one is a number of scalars
             per node.
-        source_viewpoint, target_viewpoint, seed, hypotheses, iterations: as of `points.register`.
+        options: viewpoints, normals, the seed, …: as of `points.register`.
 
     Raises:
         ValueError: the model puts out no descriptor, or several and none is named; and as
@@ -74,17 +70,7 @@ def register(
             for scan, at in zip(scans, slots, strict=True)
         )
 
-    return register_scans(
-        source,
-        target,
-        voxel=voxel,
-        source_viewpoint=source_viewpoint,
-        target_viewpoint=target_viewpoint,
-        seed=seed,
-        hypotheses=hypotheses,
-        iterations=iterations,
-        describe=describe,
-    )
+    return register_scans(source, target, voxel=voxel, describe=describe, **options)
 
 
 def _descriptor(card: Card, wanted: str | None) -> str:

@@ -108,6 +108,7 @@ def estimate_normals(
     mask: Bool[Array, "*n point"] | None = None,
     *,
     viewpoint: Float[Array, "*n 3"] | None = None,
+    sides: Float[Array, "*n point 3"] | None = None,
 ) -> Normals:
     """Normals of a cloud by the planes through neighbourhoods, on a side that turns with it.
 
@@ -119,14 +120,23 @@ def estimate_normals(
         viewpoint: where the cloud was seen from; normals point towards it. It belongs to the cloud:
             whoever turns or moves the cloud does the same to it. By default normals point away
             from the centroid of the cloud, which leaves those of flat clouds undetermined.
+        sides: for each point a direction on the side that is meant, such as the normal that a
+            scanner told; zero where none is. In the place of a viewpoint.
+
+    Raises:
+        ValueError: both sides and a viewpoint.
     """
+    if sides is not None and viewpoint is not None:
+        raise ValueError("normals have their sides from a viewpoint or from `sides`; got both")
     real = jnp.ones(positions.shape[:-1], bool) if mask is None else mask
     positions = jnp.where(real[..., None], positions, 0)
     taken = neighbors.mask & real[..., None]
     # From the point itself, so that no digits are lost where the cloud is far from the origin
     vectors = gather(positions, neighbors.index) - positions[..., None, :]
     found = plane(vectors, taken)
-    if viewpoint is None:
+    if sides is not None:
+        directions = jnp.where(real[..., None], sides, 0)
+    elif viewpoint is None:
         number = jnp.maximum(jnp.sum(real, -1), 1).astype(positions.dtype)[..., None]
         directions = positions - (jnp.sum(positions, -2) / number)[..., None, :]
     else:

@@ -96,6 +96,7 @@ def describe_scan(
     voxel: float,
     slots: int,
     viewpoint: Float[Array, "3"] | None = None,
+    normals: Float[Array, "point 3"] | None = None,
 ) -> Scan:
     """Thin a scan, and find normals and descriptors.
 
@@ -105,12 +106,14 @@ def describe_scan(
         voxel: the edge of voxels, in the unit of the positions.
         slots: for occupied voxels.
         viewpoint: where the scan was taken from, for the side of normals; see `estimate_normals`.
+        normals: of the points, where they are known: their mean in a voxel tells its side.
     """
     cells = voxels(positions, mask, size=voxel, count=slots)
     x, real = voxel_mean(positions, cells), cells.mask
     near = partial(within, x, x, real, query_mask=real)
     around = near(radius=NORMAL * voxel, k=NORMAL_POINTS)
-    found = estimate_normals(x, around, real, viewpoint=viewpoint)
+    sides = None if normals is None else voxel_mean(normals, cells)
+    found = estimate_normals(x, around, real, viewpoint=viewpoint, sides=sides)
     around = near(radius=FEATURE * voxel, k=FEATURE_POINTS, exclude_self=True)
     features = fpfh(x, found.normals, around)
     return Scan(x, found.normals, features, real & found.mask, cells.overflow)
@@ -168,6 +171,8 @@ def register(
     voxel: float,
     source_viewpoint: Float[np.ndarray, "3"] | None = None,
     target_viewpoint: Float[np.ndarray, "3"] | None = None,
+    source_normals: Float[np.ndarray, "_ 3"] | None = None,
+    target_normals: Float[np.ndarray, "_ 3"] | None = None,
     seed: int = 0,
     hypotheses: int = 1024,
     iterations: int = 20,
@@ -183,13 +188,15 @@ def register(
         voxel: a few times the distance between points; smaller than what tells places apart.
         source_viewpoint, target_viewpoint: where each was taken from, in its own coordinates;
             without it normals point away from the middle, which suits objects seen all around.
+        source_normals, target_normals: of the points, where they are known; in the place of a
+            viewpoint, for the sides of the normals of voxels.
         seed: of the draws.
         hypotheses, iterations: see `register_scans`.
         describe: gives descriptors `[slot, channel]` of both scans in the place of FPFH.
 
     Raises:
-        ValueError: the voxel is not positive, points are not finite, or there are fewer than three
-            matches that agree, so that there is no pose.
+        ValueError: the voxel is not positive, points are not finite, a cloud has both normals and a
+            viewpoint, or there are fewer than three matches that agree, so that there is no pose.
     """
     clouds = [_checked(x) for x in (source, target)]
     centres = [x.mean(0) for x in clouds]
@@ -199,14 +206,16 @@ def register(
         None if view is None else jnp.asarray(np.asarray(view, np.float64) - centre, jnp.float32)
         for view, centre in zip((source_viewpoint, target_viewpoint), centres, strict=True)
     ]
+    normals = [
+        None if given is None else _padded(_of_points(given, x))
+        for given, x in zip((source_normals, target_normals), clouds, strict=True)
+    ]
     scans = []
-    for x, view, count in zip(clouds, views, slots, strict=True):
-        padded = np.zeros((-(-len(x) // SLOTS) * SLOTS, 3), np.float32)
-        padded[: len(x)] = x
+    for x, view, sides, count in zip(clouds, views, normals, slots, strict=True):
+        padded = _padded(x)
         real = jnp.arange(len(padded)) < len(x)
-        scans.append(
-            describe_scan(jnp.asarray(padded), real, voxel=voxel, slots=count, viewpoint=view)
-        )
+        side = {"viewpoint": view, "normals": sides}
+        scans.append(describe_scan(padded, real, voxel=voxel, slots=count, **side))
     if describe is not None:
         both = zip(scans, describe(*scans), strict=True)
         scans = [scan._replace(features=features) for scan, features in both]
@@ -233,6 +242,23 @@ def _checked(cloud: np.ndarray) -> np.ndarray:
             f"{'' if np.isfinite(x).all() else ' with numbers that are not finite'}"
         )
     return x
+
+
+def _of_points(normals: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The known normals of a cloud; zero where they are not known."""
+    given = np.asarray(normals, np.float64)
+    if given.shape != x.shape:
+        raise ValueError(
+            f"normals are one for each point; got shape {list(given.shape)} for {len(x)} points"
+        )
+    return np.where(np.isfinite(given).all(-1, keepdims=True), given, 0)
+
+
+def _padded(x: np.ndarray) -> Float[Array, "slot 3"]:
+    """With rows of zeros behind, up to a multiple of `SLOTS`."""
+    padded = np.zeros((-(-len(x) // SLOTS) * SLOTS, 3), np.float32)
+    padded[: len(x)] = x
+    return jnp.asarray(padded)
 
 
 def _occupied(x: np.ndarray, voxel: float) -> int:

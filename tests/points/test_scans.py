@@ -69,6 +69,30 @@ def test_far_from_the_origin_no_digits_are_lost(found):
     assert np.linalg.norm(off, axis=1).max() < 0.4 * VOXEL
 
 
+def test_normals_that_are_known_tell_the_sides():
+    """Those of a floor seen from below: the descriptors are those of that viewpoint."""
+    x = jnp.asarray(scene(0, 900), jnp.float32)
+    below = jnp.tile(jnp.array([[0.1, 0.0, -1.0]]), (900, 1))
+    told = describe_scan(x, voxel=VOXEL, slots=900, normals=below)
+    seen = describe_scan(x, voxel=VOXEL, slots=900, viewpoint=jnp.array([0.0, 0.0, -90.0]))
+    assert float(jnp.max(told.normals[told.mask][:, 2])) < 0.02
+    same = (told.normals == seen.normals).all(-1) & told.mask
+    assert float(same.sum() / told.mask.sum()) > 0.95
+    with pytest.raises(ValueError, match="from a viewpoint or from `sides`; got both"):
+        describe_scan(x, voxel=VOXEL, slots=900, normals=below, viewpoint=jnp.zeros(3))
+
+
+def test_known_normals_turn_with_their_cloud():
+    normals = np.tile([0.0, 0.0, 1.0], (2500, 1))
+    normals[7] = np.nan  # one that the scanner did not know
+    sides = {"source_normals": normals, "target_normals": normals @ TURN.T}
+    found = register(scene(0), scene(1) @ TURN.T + SHIFT, voxel=VOXEL, **sides)
+    off = moved(found.matrix, scene(0)) - (scene(0) @ TURN.T + SHIFT)
+    assert np.linalg.norm(off, axis=1).max() < 0.4 * VOXEL
+    with pytest.raises(ValueError, match=r"one for each point; got shape \[9, 3\] for 2500"):
+        register(scene(0), scene(1), voxel=VOXEL, source_normals=normals[:9])
+
+
 def test_more_slots_and_padding_change_nothing():
     x = jnp.asarray(scene(0, 900), jnp.float32)
     padded = jnp.concatenate([x, jnp.full((60, 3), 1e3)])
