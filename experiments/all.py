@@ -37,6 +37,7 @@ STUDIES: dict[str, list[str]] = {
     "motion": ["motion.py"],
     "segmentation": ["segmentation.py"],
     "rotation-heads": ["rotation-heads.py"],
+    "learned-registration": ["learned-registration.py"],
     "acac-nequip": ["acac-nequip.toml"],
     "acac-mace": ["acac-mace.toml"],
     "acceptance": ["acceptance.py"],

@@ -12,6 +12,7 @@ from acceptance_tables import acceptance
 from cloud_tables import (
     clouds,
     crops,
+    learned_registration,
     motion,
     registration,
     rotation_heads,
@@ -341,6 +342,7 @@ def render() -> dict[str, str]:
         "hessians": hessians(),
         "registration": registration(),
         "crops": crops(),
+        "learned-registration": learned_registration(),
         "motion": motion(),
         "rotations": rotations(),
         "segmentation": segmentation(),

@@ -119,7 +119,7 @@ def describe_scan(
     return Scan(x, found.normals, features, real & found.mask, cells.overflow)
 
 
-@partial(jax.jit, static_argnames=("voxel", "hypotheses", "iterations"))
+@partial(jax.jit, static_argnames=("voxel", "hypotheses", "draws", "iterations"))
 def register_scans(
     key: Key[Array, ""],
     source: Scan,
@@ -127,6 +127,7 @@ def register_scans(
     *,
     voxel: float,
     hypotheses: int = 1024,
+    draws: int | None = None,
     iterations: int = 20,
 ) -> Alignment:
     """The pose of scans that were described with the same voxel.
@@ -135,12 +136,13 @@ def register_scans(
         key: of RANSAC's draws.
         source, target: what is moved, and where to.
         voxel: as of `describe_scan`.
-        hypotheses: of RANSAC, see there.
+        hypotheses, draws: of RANSAC, see there.
         iterations: of ICP.
     """
     match = mutual_nearest(source.features, target.features, source.mask, target.mask)
     pairs = source.positions[match.source], target.positions[match.target]
-    coarse = ransac(key, *pairs, match.mask, radius=INLIER * voxel, hypotheses=hypotheses)
+    tried = {"hypotheses": hypotheses, "draws": draws}
+    coarse = ransac(key, *pairs, match.mask, radius=INLIER * voxel, **tried)
     fine = icp_to_plane(
         coarse.pose,
         source.positions,
@@ -175,6 +177,7 @@ def register(
     target_normals: Float[np.ndarray, "_ 3"] | None = None,
     seed: int = 0,
     hypotheses: int = 1024,
+    draws: int | None = None,
     iterations: int = 20,
     describe: Callable[[Scan, Scan], Sequence[Array]] | None = None,
 ) -> Registered:
@@ -191,7 +194,8 @@ def register(
         source_normals, target_normals: of the points, where they are known; in the place of a
             viewpoint, for the sides of the normals of voxels.
         seed: of the draws.
-        hypotheses, iterations: see `register_scans`.
+        hypotheses, draws, iterations: see `register_scans`; many draws, such as 100,000, find the
+            pose where few matches are right.
         describe: gives descriptors `[slot, channel]` of both scans in the place of FPFH.
 
     Raises:
@@ -219,8 +223,8 @@ def register(
     if describe is not None:
         both = zip(scans, describe(*scans), strict=True)
         scans = [scan._replace(features=features) for scan, features in both]
-    options = {"voxel": voxel, "hypotheses": hypotheses, "iterations": iterations}
-    found = jax.device_get(register_scans(jax.random.key(seed), *scans, **options))
+    options = {"hypotheses": hypotheses, "draws": draws, "iterations": iterations}
+    found = jax.device_get(register_scans(jax.random.key(seed), *scans, voxel=voxel, **options))
     agreeing = round(float(found.matches * found.agreement))
     if agreeing < 3:
         raise ValueError(
